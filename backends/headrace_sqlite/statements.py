@@ -1,0 +1,333 @@
+"""What each verb does to the rows of one queue: synchronous, inside a transaction of the caller's.
+
+Owns the SQL that moves messages. Every function takes the connection, the queue's number
+and the time, and may be run again from the start after a rollback: nothing but the file
+remembers anything.
+"""
+
+import secrets
+import sqlite3
+from collections.abc import Sequence
+from typing import Any, Final, TypeAlias
+
+from headrace.driver import Channel, Delivery, Info, Message, Page, RestingChannel, Settled
+from headrace.errors import BackendError
+from headrace_sqlite import rows
+from headrace_sqlite.clock import MICROSECONDS
+
+#: A message's row, and what its present holder alone knows.
+Receipt: TypeAlias = tuple[int, int]
+
+_STATE: Final = {"failed": 2, "timeout": 3}
+
+#: Which rows a channel has; ``?1`` is the queue and ``?2`` the time. An expired lease counts
+#: as waiting from its end on, whether or not somebody has come by to write that down.
+#: ``state >= 2`` says nothing new, but lets the planner see that the partial index fits.
+_PENDING: Final = "queue = ?1 AND state = 0"
+_EXPIRED: Final = "queue = ?1 AND state = 1 AND lease <= ?2"
+_RESERVED: Final = "queue = ?1 AND state = 1 AND lease > ?2"
+_RESTING: Final = "queue = ?1 AND state >= 2 AND state = "
+
+#: What a pop takes: at most ``?3`` of what is due.
+_OLDEST: Final = f"WHERE {_PENDING} AND due <= ?2 ORDER BY due, seq LIMIT ?3"
+
+#: Tokens are at least this, and so all take eight bytes in a row; times do anyhow. A row has
+#: room for both from the start: if it grew when it is reserved, full pages would have to be
+#: split, which cost as much again as all the rest of a pop.
+_NO_TOKEN: Final = 1 << 61
+
+_INSERT: Final = (
+    f"WITH new ({rows.PUSH_COLUMNS}) AS (VALUES {{values}}) "
+    f"INSERT INTO message (queue, state, deliveries, lease, token, {rows.PUSH_COLUMNS}) "
+    f"SELECT {{queue}}, 0, 0, due, {_NO_TOKEN}, {rows.PUSH_COLUMNS} FROM new WHERE true "
+    "ON CONFLICT (queue, id) DO NOTHING"
+)
+
+
+def microseconds(seconds: float) -> int:
+    """A duration as the file counts it; the longest that it can count stands for all longer ones."""
+    return int(min(seconds * MICROSECONDS, float(2**60)))
+
+
+def number_of(connection: sqlite3.Connection, prefix: str) -> int:
+    """The queue's number, given to it now if it has none."""
+    connection.execute("INSERT OR IGNORE INTO queue (prefix) VALUES (?)", (prefix,))
+    (number,) = connection.execute("SELECT number FROM queue WHERE prefix = ?", (prefix,)).fetchone()
+    return int(number)
+
+
+def push(connection: sqlite3.Connection, queue: int, now: int, messages: Sequence[Message]) -> list[str | BackendError]:
+    """`Driver.push` and `Driver.delay`: a message's own ``delay`` decides when it is due."""
+    if any(message.unique_key is not None for message in messages):
+        return [_push_one(connection, queue, now, message) for message in messages]
+    try:
+        _insert(connection, queue, [rows.push_values(message, _due(now, message)) for message in messages])
+    except (UnicodeError, sqlite3.DataError):
+        # One that no database could take, perhaps. What is stored already is left alone.
+        return [_push_one(connection, queue, now, message) for message in messages]
+    return [message.id for message in messages]
+
+
+def _due(now: int, message: Message) -> int:
+    return now + microseconds(message.delay) if message.delay > 0 else now
+
+
+def _insert(connection: sqlite3.Connection, queue: int, values: Sequence[Sequence[Any]]) -> None:
+    for places, parameters in rows.chunks(values):
+        connection.execute(_INSERT.format(queue=queue, values=places), parameters)
+
+
+def _push_one(connection: sqlite3.Connection, queue: int, now: int, message: Message) -> str | BackendError:
+    try:
+        if message.unique_key is not None:
+            held = "SELECT 1 FROM message WHERE queue = ? AND id = ?"
+            if connection.execute(held, (queue, message.id)).fetchone():
+                return message.id
+            owner = connection.execute(
+                "SELECT seq, id FROM message WHERE queue = ? AND unique_key = ? AND owns = 1",
+                (queue, message.unique_key),
+            ).fetchone()
+            if owner is not None and message.on_duplicate == "keep":
+                return str(owner[1])
+            if owner is not None:
+                connection.execute("DELETE FROM message WHERE seq = ?", owner[:1])
+        _insert(connection, queue, [rows.push_values(message, _due(now, message))])
+    except UnicodeError as error:
+        return BackendError(f"message {message.id!r} has text that is not valid Unicode: {error}")
+    except sqlite3.DataError as error:
+        return BackendError(f"message {message.id!r} does not fit into a row: {error}")
+    return message.id
+
+
+def _expire(connection: sqlite3.Connection, queue: int, now: int) -> None:
+    connection.execute(f"UPDATE message SET state = 0 WHERE {_EXPIRED}", (queue, now))
+
+
+def pop(connection: sqlite3.Connection, queue: int, now: int, limit: int, lease_seconds: float) -> list[Delivery]:
+    _expire(connection, queue, now)
+    found = rows.select(connection, f"SELECT *, due AS at FROM message {_OLDEST}", (queue, now, limit))
+    if not found:
+        return []
+    token = _NO_TOKEN + secrets.randbits(61)
+    # The same rows again: finding them costs less than handing their numbers over.
+    connection.execute(
+        "UPDATE message SET state = 1, lease = ?4, token = ?5, deliveries = deliveries + 1 "
+        f"WHERE seq IN (SELECT seq FROM message {_OLDEST})",
+        (queue, now, limit, now + microseconds(lease_seconds), token),
+    )
+    owners = [row.seq for row in found if row.unique_key is not None]
+    if owners:
+        connection.execute(
+            "UPDATE message SET owns = 0 WHERE owns = 1 AND seq IN (SELECT value FROM json_each(?))",
+            (rows.json(owners),),
+        )
+    return [Delivery(rows.message(connection, row), (row.seq, token), row.deliveries + 1) for row in found]
+
+
+def _valid(connection: sqlite3.Connection, now: int, receipts: Sequence[Receipt]) -> tuple[list[int], list[Settled]]:
+    """The rows that receipts are good for, and what to answer for each receipt.
+
+    Checked before anything is written. One that comes twice in a call is good once.
+    """
+    seqs, tokens = connection.execute(
+        "SELECT json_group_array(seq), json_group_array(token) FROM message "
+        "WHERE seq IN (SELECT value FROM json_each(?)) AND state = 1 AND lease > ?",
+        (rows.json([seq for seq, _ in receipts]), now),
+    ).fetchone()
+    good = set(zip(rows.numbers(seqs), rows.numbers(tokens), strict=True))
+    valid: list[int] = []
+    results: list[Settled] = []
+    for receipt in receipts:
+        if receipt in good:
+            good.discard(receipt)
+            valid.append(receipt[0])
+            results.append(Settled.DONE)
+        else:
+            results.append(Settled.STALE)
+    return valid, results
+
+
+def ack(connection: sqlite3.Connection, now: int, receipts: Sequence[Receipt]) -> list[Settled]:
+    valid, results = _valid(connection, now, receipts)
+    connection.execute("DELETE FROM message WHERE seq IN (SELECT value FROM json_each(?))", (rows.json(valid),))
+    return results
+
+
+def extend(connection: sqlite3.Connection, now: int, receipts: Sequence[Receipt], seconds: float) -> list[Settled]:
+    valid, results = _valid(connection, now, receipts)
+    connection.execute(
+        "UPDATE message SET lease = ? WHERE seq IN (SELECT value FROM json_each(?))",
+        (now + microseconds(seconds), rows.json(valid)),
+    )
+    return results
+
+
+def give_back(connection: sqlite3.Connection, now: int, receipts: Sequence[Receipt]) -> None:
+    """Undo a pop that nobody saw: the old place, and nothing counted."""
+    valid, _ = _valid(connection, now, receipts)
+    connection.execute(
+        "UPDATE message SET state = 0, deliveries = deliveries - 1 WHERE seq IN (SELECT value FROM json_each(?))",
+        (rows.json(valid),),
+    )
+
+
+def write_back(
+    connection: sqlite3.Connection, now: int, pairs: Sequence[tuple[Receipt, Message]], channel: RestingChannel | None
+) -> list[Settled]:
+    """`Driver.retry`, and with a channel `Driver.fail`."""
+    _, results = _valid(connection, now, [receipt for receipt, _ in pairs])
+    state = 0 if channel is None else _STATE[channel]
+    values = []
+    for ((seq, _), message), result in zip(pairs, results, strict=True):
+        if result is Settled.DONE:
+            due = now if channel else _due(now, message) if message.delay > 0 else None
+            headers, note = rows.headers_text(message.headers), rows.note_text(message.note)
+            values.append((seq, due, message.name, message.attempt, message.deaths, message.unique_key, headers, note))
+    for places, parameters in rows.chunks(values):
+        connection.execute(
+            f"WITH new (seq, due, name, attempt, deaths, unique_key, headers, note) AS (VALUES {places}) "
+            f"UPDATE message SET state = {state}, deliveries = 0, "
+            "due = coalesce(new.due, message.due), name = new.name, attempt = new.attempt, deaths = new.deaths, "
+            "unique_key = new.unique_key, headers = new.headers, note = new.note "
+            "FROM new WHERE message.seq = new.seq",
+            parameters,
+        )
+    return results
+
+
+def reload_piece(
+    connection: sqlite3.Connection, now: int, *, queue: int, start: int, channel: RestingChannel, limit: int
+) -> int:
+    """Move at most ``limit`` of the oldest that came to rest until ``start``."""
+    return connection.execute(
+        f"{_RELOAD} WHERE seq IN (SELECT seq FROM message WHERE {_RESTING}{_STATE[channel]} AND due <= ?2 "
+        "ORDER BY due, seq LIMIT ?3)",
+        (queue, start, limit),
+    ).rowcount
+
+
+_RELOAD: Final = "UPDATE message SET state = 0, due = ?2, attempt = 0, deaths = 0, note = NULL"
+
+
+def of_ids(
+    connection: sqlite3.Connection, queue: int, now: int, channel: Channel, ids: Sequence[str]
+) -> list[tuple[int, int]]:
+    """The place of those messages of a channel that have one of these ids, oldest first: ``(at, seq)``."""
+    found: list[tuple[int, int]] = []
+    for places, parameters in rows.chunks([(id_,) for id_ in dict.fromkeys(ids)]):
+        for seq, state, due, lease in connection.execute(
+            f"SELECT seq, state, due, lease FROM message WHERE queue = {queue} AND id IN (VALUES {places})", parameters
+        ):
+            if _channel(state, due, lease, now) == channel:
+                found.append((lease if channel == "reserved" else due, seq))
+    return sorted(found)
+
+
+def _channel(state: int, due: int, lease: int | None, now: int) -> Channel:
+    if state == 0:
+        return "waiting" if due <= now else "delayed"
+    if state == 1:
+        return "reserved" if lease is not None and lease > now else "waiting"
+    return "failed" if state == _STATE["failed"] else "timeout"
+
+
+def reload_rows(connection: sqlite3.Connection, now: int, seqs: Sequence[int]) -> int:
+    query = f"{_RELOAD} WHERE seq IN (SELECT value FROM json_each(?1))"
+    return connection.execute(query, (rows.json(seqs), now)).rowcount
+
+
+def delete_rows(connection: sqlite3.Connection, seqs: Sequence[int]) -> int:
+    query = "DELETE FROM message WHERE seq IN (SELECT value FROM json_each(?))"
+    return connection.execute(query, (rows.json(seqs),)).rowcount
+
+
+def flush(connection: sqlite3.Connection, queue: int, now: int, channel: Channel, last: int, limit: int) -> int:
+    """Delete at most ``limit`` messages of a channel, none of them newer than the row ``last``."""
+    _expire(connection, queue, now)
+    which = {"waiting": f"{_PENDING} AND due <= ?2", "delayed": f"{_PENDING} AND due > ?2"}
+    condition = which.get(channel) or f"{_RESTING}{_STATE[channel]} AND due <= ?2"
+    return connection.execute(
+        f"DELETE FROM message WHERE seq IN (SELECT seq FROM message WHERE {condition} AND seq <= ?3 LIMIT ?4)",
+        (queue, now, last, limit),
+    ).rowcount
+
+
+def newest(connection: sqlite3.Connection) -> int:
+    (seq,) = connection.execute("SELECT coalesce(max(seq), 0) FROM message").fetchone()
+    return int(seq)
+
+
+def cancel(connection: sqlite3.Connection, queue: int, now: int, id_: str) -> bool:
+    found = connection.execute(
+        "DELETE FROM message WHERE queue = ?1 AND id = ?3 AND (state = 0 OR (state = 1 AND lease <= ?2))",
+        (queue, now, id_),
+    )
+    return found.rowcount > 0
+
+
+# Looking, without a write transaction.
+
+#: When the queue next has something to hand out: now or earlier, if it has already.
+NEXT: Final = (
+    "SELECT min(at) FROM (SELECT * FROM (SELECT due AS at FROM message WHERE queue = ?1 AND state = 0 "
+    "ORDER BY due LIMIT 1) UNION ALL SELECT * FROM (SELECT lease FROM message WHERE queue = ?1 AND state = 1 "
+    "ORDER BY lease LIMIT 1))"
+)
+
+_INFO: Final = (
+    f"SELECT (SELECT count(*) FROM message WHERE {_PENDING} AND due <= ?2) + "
+    f"(SELECT count(*) FROM message WHERE {_EXPIRED}), "
+    f"(SELECT count(*) FROM message WHERE {_RESERVED}), "
+    f"(SELECT count(*) FROM message WHERE {_PENDING} AND due > ?2), "
+    f"(SELECT count(*) FROM message WHERE {_RESTING}2), "
+    f"(SELECT count(*) FROM message WHERE {_RESTING}3), "
+    f"(SELECT min(due) FROM (SELECT * FROM (SELECT due FROM message WHERE {_PENDING} AND due <= ?2 ORDER BY due "
+    f"LIMIT 1) UNION ALL SELECT min(due) FROM message WHERE {_EXPIRED}))"
+)
+
+
+def info(connection: sqlite3.Connection, queue: int, now: int) -> Info:
+    *counts, oldest = connection.execute(_INFO, (queue, now)).fetchone()
+    waiting, reserved, delayed, failed, timeout = counts
+    seconds = None if oldest is None else (now - oldest) / MICROSECONDS
+    return Info(waiting, reserved, delayed, failed, timeout, oldest_seconds=seconds)
+
+
+#: A channel's rows in order, after the place ``(?3, ?4)``.
+_AFTER: Final = "ORDER BY at, seq LIMIT ?5"
+_CHANNELS: Final[dict[Channel, str]] = {
+    "waiting": (
+        f"SELECT * FROM (SELECT *, due AS at FROM message WHERE {_PENDING} AND due <= ?2 AND (due, seq) > (?3, ?4) "
+        f"ORDER BY due, seq LIMIT ?5) UNION ALL SELECT * FROM (SELECT *, due AS at FROM message WHERE {_EXPIRED} "
+        "AND (due, seq) > (?3, ?4)) "
+    )
+    + _AFTER,
+    "delayed": f"SELECT *, due AS at FROM message WHERE {_PENDING} AND due > ?2 AND (due, seq) > (?3, ?4) {_AFTER}",
+    "reserved": f"SELECT *, lease AS at FROM message WHERE {_RESERVED} AND (lease, seq) > (?3, ?4) {_AFTER}",
+    "failed": f"SELECT *, due AS at FROM message WHERE {_RESTING}2 AND (due, seq) > (?3, ?4) AND ?2 {_AFTER}",
+    "timeout": f"SELECT *, due AS at FROM message WHERE {_RESTING}3 AND (due, seq) > (?3, ?4) AND ?2 {_AFTER}",
+}
+
+
+def peek(
+    connection: sqlite3.Connection,
+    queue: int,
+    now: int,
+    channel: Channel,
+    limit: int,
+    cursor: str | None,
+    ids: Sequence[str] | None,
+) -> Page:
+    after = (-1, -1) if cursor is None else tuple(int(part) for part in cursor.split(":"))
+    if ids is None:
+        found = rows.select(connection, _CHANNELS[channel], (queue, now, *after, limit + 1))
+    else:
+        places = [place for place in of_ids(connection, queue, now, channel, ids) if place > after][: limit + 1]
+        at = "lease" if channel == "reserved" else "due"
+        source = f"SELECT *, {at} AS at FROM message WHERE seq IN (SELECT value FROM json_each(?)) ORDER BY {at}, seq"
+        found = rows.select(connection, source, (rows.json([seq for _, seq in places]),))
+    shown = found[:limit]
+    remaining = [(row.at - now) / MICROSECONDS if channel == "delayed" else 0.0 for row in shown]
+    messages = [rows.message(connection, row, delay) for row, delay in zip(shown, remaining, strict=True)]
+    more = len(found) > len(shown) and shown
+    return Page(messages, f"{shown[-1].at}:{shown[-1].seq}" if more else None)

@@ -1,0 +1,268 @@
+"""The one place that writes: requests are gathered into transactions, and answered.
+
+Requests that come in the same turn of the event loop share a transaction, and those that
+have to reach the disk share a sync with all that were committed while the last one was
+under way. There are no timers, and a request that comes alone is not held up: the scheme
+of go-cloud's ``batcher``.
+
+A transaction runs on the event loop's own thread, in one piece, without waiting: a thread
+beside a busy loop would get the interpreter back some two hundred times a second. What
+waits for the disk runs in threads. Where another process has the write lock, it is asked
+for again after a pause.
+
+Owns ordering, isolation of requests from one another's errors, and the life of a
+transaction. Does not know what a request does.
+"""
+
+import asyncio
+import os
+import random
+import sqlite3
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Executor
+from pathlib import Path
+from typing import Any, Final, Generic, TypeVar
+
+from headrace.errors import BackendError, BackendUnavailable
+from headrace_sqlite.clock import Clock
+from headrace_sqlite.disk import Log
+from headrace_sqlite.errors import is_busy, translate
+
+T = TypeVar("T")
+
+#: Seconds between tries for the write lock, at random up to this: others hold it for a few
+#: milliseconds at a time, and the loop's timers are no finer than one.
+_BUSY_PAUSE: Final = 0.003
+
+#: What a request does: connection and time in, result out.
+Work = Callable[[sqlite3.Connection, int], T]
+
+
+class _Request(Generic[T]):
+    __slots__ = ("durable", "future", "result", "since", "work")
+
+    def __init__(self, work: Work[T], durable: bool, future: asyncio.Future[T], since: float) -> None:
+        self.work = work
+        self.durable = durable
+        self.future = future
+        self.since = since
+        self.result: T
+
+    def answer(self) -> None:
+        if not self.future.done():
+            self.future.set_result(self.result)
+
+    def refuse(self, error: BackendError, cause: BaseException | None) -> None:
+        if not self.future.done():
+            error.__cause__ = cause
+            self.future.set_exception(error)
+
+
+class Transactions:
+    """Runs requests on one connection, which is never used off the event loop's thread."""
+
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        assistant: sqlite3.Connection,
+        log: Log,
+        clock: Clock,
+        threads: Executor,
+        path: Path,
+        *,
+        busy_seconds: float,
+        durable: bool,
+        committed: Callable[[], None],
+    ) -> None:
+        self._connection = connection
+        self._assistant = assistant  #: a second connection, for threads
+        self.assistant_free = asyncio.Lock()  #: one thread at a time
+        self._log = log
+        self._clock = clock
+        self._threads = threads
+        self._path = path
+        self._busy_seconds = busy_seconds
+        self._durable = durable
+        self._committed = committed  #: called after each commit
+        self._loop = asyncio.get_running_loop()
+        self._process = os.getpid()
+        self._file = _identity(path)
+        self._waiting: deque[_Request[Any]] = deque()
+        self._alone: deque[_Request[Any]] = deque()  #: to be run one by one, after an error among several
+        self._unsynced: list[_Request[Any]] = []
+        self._scheduled = False
+        self._syncing: asyncio.Future[None] | None = None
+        self._emptying: asyncio.Task[None] | None = None
+        self._closed = False
+
+    def submit(self, work: Work[T], *, durable: bool) -> asyncio.Future[T]:
+        """Have ``work`` done in a transaction, and on the disk if ``durable``.
+
+        ``work`` may be run again after a rollback. A future that is cancelled before its
+        turn has its work left undone; later, it is done unheard.
+        """
+        self.check_usable()
+        request = _Request(work, durable and self._durable, self._loop.create_future(), self._loop.time())
+        self._waiting.append(request)
+        self._schedule()
+        return request.future
+
+    def check_usable(self) -> None:
+        if os.getpid() != self._process:
+            raise BackendError(
+                f"{self._path} was opened by process {self._process}, and this is its child {os.getpid()}: "
+                "SQLite connections do not survive a fork; open a clone of the backend here"
+            )
+        if self._closed:
+            raise BackendUnavailable(f"{self._path} is closed")
+        if _identity(self._path) != self._file:
+            # The library would go on with the file that has lost its name, where nobody finds what is written.
+            raise BackendUnavailable(f"{self._path} was removed or replaced while it was open: start again")
+
+    def _schedule(self, delay: float = 0.0) -> None:
+        if self._scheduled or self._emptying is not None:
+            return
+        self._scheduled = True
+        if delay:
+            self._loop.call_later(delay, self._turn)
+        else:
+            self._loop.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        """One transaction for all who wait."""
+        self._scheduled = False
+        source = self._alone or self._waiting
+        while source and source[0].future.done():
+            source.popleft()
+        if not source:
+            if self._waiting:
+                self._schedule()
+            return
+        if not self._begin(source):
+            return
+        batch = [source.popleft()] if source is self._alone else list(source)
+        if source is self._waiting:
+            source.clear()
+            batch = [request for request in batch if not request.future.done()]
+        self._run(batch)
+        if self._alone or self._waiting:
+            self._schedule()
+
+    def _begin(self, source: deque[_Request[Any]]) -> bool:
+        """Take the write lock, or see to it that somebody tries again."""
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.Error as error:
+            if is_busy(error):
+                limit = self._loop.time() - self._busy_seconds
+                while source and source[0].since < limit:
+                    source.popleft().refuse(translate(error, self._path), error)
+                self._schedule(random.uniform(0.0005, _BUSY_PAUSE))
+            else:
+                while source:
+                    source.popleft().refuse(translate(error, self._path), error)
+                self._schedule()
+            return False
+        return True
+
+    def _run(self, batch: list[_Request[Any]]) -> None:
+        now = self._clock.now()
+        try:
+            for request in batch:
+                request.result = request.work(self._connection, now)
+            self._clock.tell(self._connection, now)
+            self._connection.execute("COMMIT")
+        except Exception as error:  # whatever went wrong, it is one request's, and must not be the others'
+            self._roll_back()
+            if len(batch) == 1:
+                batch[0].refuse(translate(error, self._path), error)
+            else:
+                self._alone.extend(batch)
+            return
+        for request in batch:
+            if request.durable:
+                self._unsynced.append(request)
+            else:
+                request.answer()
+        self._sync()
+        self._committed()
+        self._empty_if_full()
+
+    def _roll_back(self) -> None:
+        if self._connection.in_transaction:  # some errors have ended it already
+            self._connection.execute("ROLLBACK")
+
+    # The disk.
+
+    def _sync(self) -> None:
+        if self._syncing is not None or not self._unsynced:
+            return
+        batch, self._unsynced = self._unsynced, []
+        self._syncing = self._loop.run_in_executor(self._threads, self._log.sync)
+
+        def done(future: asyncio.Future[None]) -> None:
+            self._syncing = None
+            error = None if future.cancelled() else future.exception()
+            for request in batch:
+                if error is None:
+                    request.answer()
+                else:
+                    request.refuse(translate_sync(error, self._path), error)
+            self._sync()
+
+        self._syncing.add_done_callback(done)
+
+    def _empty_if_full(self) -> None:
+        if self.assistant_free.locked():
+            return  # somebody is looking at the file; writers need not wait for him
+        if self._emptying is None and not self._closed and self._log.is_full(self._loop.time()):
+            self._emptying = self._loop.create_task(self._empty())
+            self._emptying.add_done_callback(self._emptied)
+
+    async def _empty(self) -> None:
+        """Checkpoint in a thread, with the write lock held here, unless somebody else was first."""
+        async with self.assistant_free:
+            try:
+                self._connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.Error:
+                return  # another process writes; it, or our next commit, will see to it
+            try:
+                if self._log.is_full(self._loop.time()):
+                    await self._loop.run_in_executor(self._threads, self._log.empty, self._assistant)
+                    self._log.emptied(self._loop.time())
+            finally:
+                self._roll_back()
+
+    def _emptied(self, task: asyncio.Task[None]) -> None:
+        self._emptying = None
+        if not task.cancelled():
+            task.exception()  # the log stays as it is, and whoever writes next meets the same error
+        if self._alone or self._waiting:
+            self._schedule()
+
+    async def close(self) -> None:
+        """Answer what was submitted, and take no more."""
+        self._closed = True
+        while self._alone or self._waiting or self._unsynced or self._syncing or self._emptying:
+            if self._emptying is not None:
+                await asyncio.wait([self._emptying])
+            elif self._syncing is not None:
+                await asyncio.wait([self._syncing])
+            else:
+                self._schedule()
+                await asyncio.sleep(_BUSY_PAUSE)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Which file has this name; ``None`` if there is none."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def translate_sync(error: BaseException, path: Path) -> BackendError:
+    """A failed sync: the commits are made, and may or may not outlive a power cut."""
+    return BackendUnavailable(f"{path} could not be synced to the disk: {error}")

@@ -1,0 +1,180 @@
+"""How fast headrace runs on the embedded backends: ``python benchmarks/speed.py [sqlite] [memory]``.
+
+Prints jobs a second pushed with ``push_many`` and consumed end to end, acks included, by
+one worker with the default listeners: a no-op ``async def`` job with one integer argument,
+concurrency 10, a backlog of 50,000. Then, for sqlite: idle-to-start latency between two
+processes, what an idle worker costs, and consumption with 1,000 and 1,000,000 waiting.
+Each run proves by count that every job ran and that nothing is left over. Medians of
+several runs, with the lowest and the highest; compare only figures of one invocation.
+"""
+
+import argparse
+import asyncio
+import gc
+import multiprocessing
+import platform
+import resource
+import sqlite3
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from headrace import Headrace, Job
+
+LATENCY_JOBS = 200
+#: Seconds between two pushes of the latency run, so that each finds the worker idle.
+LATENCY_PAUSE = 0.03
+
+
+class Noop(Job):
+    """The job that every figure is about."""
+
+    number: int
+
+    async def handle(self) -> None:
+        global ran
+        ran += 1
+
+
+class Stamp(Job):
+    """Notes how long it took from just before its push to its start, on one clock for all processes."""
+
+    pushed: float
+    path: str
+
+    async def handle(self) -> None:
+        took = time.clock_gettime(time.CLOCK_MONOTONIC) - self.pushed
+        with Path(self.path).open("a") as file:
+            file.write(f"{took}\n")
+
+
+ran = 0
+
+
+@contextmanager
+def scratch(backend: str) -> Iterator[dict[str, Any]]:
+    """A configuration whose files go when it is left."""
+    with tempfile.TemporaryDirectory(prefix="headrace-speed-") as folder:
+        options = {"sqlite": {"path": f"{folder}/jobs.db"}} if backend == "sqlite" else {}
+        yield {"backend": backend, "backends": options}
+
+
+async def throughput(config: dict[str, Any], jobs: int) -> tuple[float, float]:
+    """Jobs a second, pushed and consumed."""
+    global ran
+    ran = 0
+    async with Headrace(config) as app:
+        queue = app.queue()
+        batch = [Noop(number=number) for number in range(jobs)]
+        began = time.perf_counter()
+        ids = await queue.push_many(batch)
+        pushed = jobs / (time.perf_counter() - began)
+        assert len(set(ids)) == jobs
+        del batch, ids
+        gc.collect()
+        began = time.perf_counter()
+        handled = await app.worker(concurrency=10).run(until_empty=True)
+        consumed = jobs / (time.perf_counter() - began)
+        info = await queue.info()
+        left = sum(count or 0 for count in (info.waiting, info.reserved, info.delayed, info.failed, info.timeout))
+        if handled != jobs or ran != jobs or left:
+            raise SystemExit(f"LOST: {jobs} pushed, {ran} ran, {left} left")
+        return pushed, consumed
+
+
+def serve(config: dict[str, Any]) -> None:
+    """A worker process, until it is ended."""
+    asyncio.run(Headrace(config).worker(concurrency=10).run())
+
+
+async def latency(config: dict[str, Any], path: str) -> list[float]:
+    """Milliseconds from push in this process to start in another that is idle."""
+    worker = multiprocessing.get_context("spawn").Process(target=serve, args=(config,))
+    worker.start()
+    try:
+        async with Headrace(config) as app:
+            queue = app.queue()
+            for number in range(LATENCY_JOBS):
+                await queue.push(Stamp(pushed=time.clock_gettime(time.CLOCK_MONOTONIC), path=path))
+                while len(Path(path).read_text().splitlines() if Path(path).exists() else ()) <= number:
+                    await asyncio.sleep(LATENCY_PAUSE)
+    finally:
+        worker.terminate()
+        worker.join()
+    return [float(line) * 1000 for line in Path(path).read_text().splitlines()][1:]
+
+
+async def idle_cost(config: dict[str, Any], seconds: float) -> float:
+    """Per cent of one CPU that a worker with nothing to do takes."""
+    async with Headrace(config) as app:
+        worker = app.worker(concurrency=10)
+        running = asyncio.create_task(worker.run())
+        await asyncio.sleep(1)
+        before = time.process_time()
+        await asyncio.sleep(seconds)
+        used = time.process_time() - before
+        worker.stop()
+        await running
+    return 100 * used / seconds
+
+
+async def at_backlog(config: dict[str, Any], backlog: int, jobs: int) -> tuple[float, float]:
+    """Consumed a second, and MiB that the process grew by, with so much waiting."""
+    async with Headrace(config) as app:
+        queue = app.queue()
+        for start in range(0, backlog, 10_000):
+            await queue.push_many([Noop(number=n) for n in range(start, min(start + 10_000, backlog))])
+        gc.collect()
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        began = time.perf_counter()
+        await app.worker(concurrency=10, max_messages=jobs).run()
+        rate = jobs / (time.perf_counter() - began)
+        return rate, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+
+
+def spread(figures: Sequence[float], digits: int = 0) -> str:
+    """Median, lowest and highest."""
+    low, middle, high = min(figures), statistics.median(figures), max(figures)
+    return f"{middle:>10,.{digits}f}   ({low:,.{digits}f} to {high:,.{digits}f})"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("backends", nargs="*", default=["sqlite", "memory"])
+    parser.add_argument("--jobs", type=int, default=50_000)
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--quick", action="store_true", help="throughput only")
+    options = parser.parse_args()
+    versions = f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}"
+    print(f"{versions}, {options.jobs:,} jobs, {options.runs} runs")
+    for backend in options.backends:
+        figures = []
+        for _ in range(options.runs):
+            with scratch(backend) as config:
+                figures.append(asyncio.run(throughput(config, options.jobs)))
+        print(f"\n{backend}")
+        print(f"  push_many, jobs a second                {spread([pushed for pushed, _ in figures])}")
+        print(f"  consumed, jobs a second                 {spread([consumed for _, consumed in figures])}")
+        if backend != "sqlite" or options.quick:
+            continue
+        with scratch(backend) as config:
+            times = sorted(asyncio.run(latency(config, f"{Path(config['backends']['sqlite']['path']).parent}/times")))
+        print(
+            f"  idle to start across processes, ms      p50 {statistics.median(times):.2f}   "
+            f"p99 {times[int(len(times) * 0.99)]:.2f}   max {times[-1]:.2f}"
+        )
+        with scratch(backend) as config:
+            print(f"  idle worker, per cent of a CPU          {asyncio.run(idle_cost(config, 10)):>10.2f}")
+        for backlog in (1_000 + 20_000, 1_000_000):
+            with scratch(backend) as config:
+                rate, grown = asyncio.run(at_backlog(config, backlog, 20_000))
+            print(f"  consumed a second of {backlog:>9,} waiting  {rate:>10,.0f}   process grew {grown:.1f} MiB")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

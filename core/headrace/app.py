@@ -1,0 +1,162 @@
+"""The application's one object: configuration, backends, queues, workers.
+
+Owns which backends are open on which event loop. What a queue does stands in ``queue.py``,
+what a worker does in ``consumer.py``.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from headrace import context
+from headrace.codec import JobCodec
+from headrace.config import Config
+from headrace.driver import Backend
+from headrace.errors import WrongContext
+from headrace.events import EventBus
+from headrace.imports import import_module
+from headrace.job import Job
+from headrace.listeners import load_listeners
+from headrace.queue import Queue
+from headrace.registry import Registry
+from headrace.sync import SyncApp, SyncPortal
+
+if TYPE_CHECKING:
+    from headrace.worker import Worker
+
+
+class Headrace:
+    """A configured headrace. Opens what is used, when it is used, and closes it.
+
+    ``async with app:`` binds it to the running event loop and makes it the app that a bare
+    ``job.push()`` goes to. It may be entered again later, on another loop.
+    """
+
+    def __init__(self, config: Mapping[str, Any] | Config | None = None) -> None:
+        self.config = config if isinstance(config, Config) else Config.from_mapping(config or {})
+        self.registry = Registry()
+        self.portal = SyncPortal(self._sibling)
+        self._backends: dict[str, Backend] = {}
+        self._codecs: dict[type[Job], JobCodec[Any]] = {}
+        self._events: EventBus | None = None
+        self._queues: dict[str, Queue] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._opening: dict[str, asyncio.Task[Backend]] = {}
+        self._entries = 0
+
+    @classmethod
+    def load(cls, path: str | Path | None = None) -> Self:
+        """An app with the config of ``path``, else of ``HEADRACE_CONFIG``, else found upwards from here."""
+        return cls(Config.load(path))
+
+    def __repr__(self) -> str:
+        return f"<headrace: {self.config.describe()}>"
+
+    async def __aenter__(self) -> Self:
+        loop = asyncio.get_running_loop()
+        if self._entries and self._loop is not loop:
+            raise WrongContext("this app is entered on another event loop; give this one a Headrace of its own")
+        self._loop = loop
+        self._entries += 1
+        context.enter(self)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        context.leave(self)
+        self._entries -= 1
+        if not self._entries:
+            await self.close()
+
+    async def close(self) -> None:
+        """Close what this app has open on this event loop."""
+        opening, self._opening = self._opening, {}
+        self._queues.clear()
+        try:
+            for task in opening.values():
+                task.cancel()
+            for outcome in await asyncio.gather(*opening.values(), return_exceptions=True):
+                if isinstance(outcome, Backend):
+                    await outcome.close()
+            if self._events is not None:
+                await self._events.drain()
+        finally:
+            self._loop = None
+
+    def queue(self, name: str = "default") -> Queue:
+        """The queue of that name. Raises `UnknownQueue`, naming the nearest."""
+        try:
+            return self._queues[name]
+        except KeyError:
+            return self._queues.setdefault(name, Queue(self, self.config.queue(name)))
+
+    def sync(self) -> SyncApp:
+        """The same app with verbs that block, for code that runs on no event loop."""
+        return SyncApp(self.portal)
+
+    def worker(self, *queues: str, concurrency: int | None = None, max_messages: int | None = None) -> "Worker":
+        """The consumer engine for one group of queues, served in strict order; ``"default"`` if none is named.
+
+        ``concurrency`` and ``max_messages`` (0: no end) override the configured ones.
+        """
+        from headrace.worker import Worker
+
+        return Worker(self, queues or ("default",), concurrency=concurrency, max_messages=max_messages)
+
+    @property
+    def events(self) -> EventBus:
+        """Where listeners hear of jobs; made, with the configured listeners, when first used."""
+        if self._events is None:
+            self.config.activate()
+            self._events = EventBus(load_listeners(self))
+        return self._events
+
+    def load_jobs(self) -> None:
+        """Import the modules that declare jobs. Raises `ConfigError` naming one that does not import."""
+        self.config.activate()
+        for name in self.config.imports:
+            import_module(name, "imports")
+
+    def backend(self, name: str) -> Backend:
+        """The backend of a config entry, not open; raises `ConfigError` if it cannot be had."""
+        try:
+            return self._backends[name]
+        except KeyError:
+            return self._backends.setdefault(name, self.registry.build(self.config.backend_options(name)))
+
+    async def opened(self, name: str) -> Backend:
+        """The backend of a config entry, open on this event loop; opened once however many ask."""
+        loop = asyncio.get_running_loop()
+        if self._loop is None:
+            raise WrongContext("this app is not entered; put this inside 'async with app:'")
+        if self._loop is not loop:
+            raise WrongContext("this app is entered on another event loop; give this one a Headrace of its own")
+        task = self._opening.get(name)
+        if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
+            task = self._opening[name] = loop.create_task(self._open(name))
+        return await asyncio.shield(task)
+
+    def codec(self, job_class: type[Job]) -> JobCodec[Any]:
+        """How the jobs of one class become bytes; raises `JobError` if they cannot."""
+        try:
+            return self._codecs[job_class]
+        except KeyError:
+            return self._codecs.setdefault(job_class, JobCodec(job_class))
+
+    async def _open(self, name: str) -> Backend:
+        backend = self.backend(name).clone()
+        await backend.open()
+        return backend
+
+    def _sibling(self) -> "Headrace":
+        """This app for another event loop: the same configuration and places, connections of its own."""
+        sibling = Headrace(self.config)
+        sibling.registry = self.registry
+        sibling._backends = self._backends
+        sibling._codecs = self._codecs
+        sibling._loop = self.portal.loop
+        sibling._events = self.events
+        return sibling

@@ -1,0 +1,5 @@
+"""``python -m headrace.cli``, for where the ``headrace`` script is not on the path."""
+
+from headrace.cli import main
+
+main()

@@ -1,0 +1,186 @@
+"""``headrace check``: find what is wrong before it goes wrong."""
+
+import asyncio
+import contextlib
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from typing import Final, Literal
+
+import typer
+
+from headrace.app import Headrace
+from headrace.cli.options import Json
+from headrace.cli.output import console, on_terminal, plural, say, say_json
+from headrace.cli.session import DONE, WRONG, session_of
+from headrace.driver import Backend
+from headrace.errors import BackendError, HeadraceError
+from headrace.imports import import_object
+from headrace.job import Job, declared_jobs
+from headrace.plans import Middleware, Plans, load_middleware
+from headrace.printing import printable_block
+
+EXAMPLES = (
+    "headrace check",
+    "headrace --config production.toml check --json",
+)
+
+#: Seconds for one backend to answer: as long as a person waits, longer than any that is well.
+PATIENCE: Final = 10.0
+
+Level = Literal["ok", "warning", "problem"]
+
+_MARKS: Final = {"ok": ("✓", "green"), "warning": ("!", "bold yellow"), "problem": ("✗", "bold red")}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at."""
+
+    level: Level
+    subject: str
+    text: str
+
+
+def check(context: typer.Context, as_json: Json = False) -> None:
+    """Check configuration, connections, versions, and the declared jobs against what backends can do.
+
+    Exits with 2 if there is a problem; a warning is none. With --json, an object with ok,
+    problems, warnings (both numbers) and findings: an array of level, subject and text.
+    """
+    inspection = Inspection(session_of(context).app)
+    asyncio.run(inspection.run())
+    problems, warnings = inspection.count("problem"), inspection.count("warning")
+    if as_json:
+        findings = [asdict(each) for each in inspection.findings]
+        say_json({"ok": not problems, "problems": problems, "warnings": warnings, "findings": findings})
+    else:
+        for each in inspection.findings:
+            _print(each)
+        say(f"\n{plural(problems, 'problem')}, {plural(warnings, 'warning')}")
+    raise typer.Exit(WRONG if problems else DONE)
+
+
+class Inspection:
+    """Looks at everything that an app's configuration leads to, and goes on after a problem."""
+
+    def __init__(self, app: Headrace) -> None:
+        self.app = app
+        self.findings: list[Finding] = []
+        self._backends: dict[str, Backend] = {}
+        self._middleware: Sequence[Middleware] = ()
+
+    def count(self, level: Level) -> int:
+        return sum(each.level == level for each in self.findings)
+
+    async def run(self) -> None:
+        """Fill `findings`, the causes before what they cause."""
+        self._add("ok", "configuration", self.app.config.describe())
+        self._look_at_modules()
+        async with self.app:
+            queues = self.app.config.queues.values()
+            names = list(dict.fromkeys(each.backend for each in queues))
+            # At once: one that does not answer takes its time, and no other's.
+            for findings in await asyncio.gather(*(self._look_at_backend(name) for name in names)):
+                self.findings += findings
+            for settings in queues:
+                if settings.backend in self._backends:
+                    await self._look_at_queue(settings.name)
+            for job_class in dict.fromkeys(declared_jobs().values()):
+                self._look_at_job(job_class)
+
+    def _add(self, level: Level, subject: str, text: str) -> None:
+        self.findings.append(Finding(level, subject, text))
+
+    @contextlib.contextmanager
+    def _finding(self, subject: str) -> Iterator[None]:
+        """What is raised inside is a problem of ``subject``."""
+        try:
+            yield
+        except HeadraceError as error:
+            self._add("problem", subject, str(error))
+
+    def _look_at_modules(self) -> None:
+        config = self.app.config
+        with self._finding("imports"):
+            self.app.load_jobs()
+            known = len(set(declared_jobs().values()))
+            modules = ", ".join(config.imports)
+            if known:
+                self._add("ok", "imports", f"{plural(known, 'job')} declared by {modules}")
+            elif modules:
+                self._add("warning", "imports", f"no job is declared by {modules}")
+            else:
+                self._add("warning", "imports", "no module is imported, so that workers know no job")
+        with self._finding("listeners"):
+            _ = self.app.events
+        with self._finding("middleware"):
+            self._middleware = load_middleware(config.middleware)
+        if config.lifespan is not None:
+            with self._finding("lifespan"):
+                import_object(config.lifespan, "lifespan")
+
+    async def _look_at_backend(self, name: str) -> list[Finding]:
+        subject = f"backend {name}"
+        try:
+            async with asyncio.timeout(PATIENCE):
+                backend = await self.app.opened(name)
+                warnings = await backend.check()
+        except TimeoutError:
+            return [Finding("problem", subject, f"{self.app.backend(name).place} gave no answer in {PATIENCE:g} s")]
+        except HeadraceError as error:
+            return [Finding("problem", subject, str(error))]
+        self._backends[name] = backend
+        versions = ", ".join(f"{what} {version}" for what, version in backend.versions.items())
+        findings = [Finding("ok", subject, f"{backend.place}{f' ({versions})' if versions else ''}")]
+        if not backend.capabilities.shared:
+            text = "its messages never leave the process that pushed them; the command line can neither push nor work"
+            findings.append(Finding("warning", subject, text))
+        return findings + [Finding("warning", subject, each) for each in warnings]
+
+    async def _look_at_queue(self, name: str) -> None:
+        subject = f"queue {name}"
+        queue = self.app.queue(name)
+        settings = queue.settings
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await queue.info()
+        except TimeoutError:
+            self._add("problem", subject, f"{settings.backend} gave no answer in {PATIENCE:g} s")
+        except BackendError as error:
+            self._add("problem", subject, str(error))
+        else:
+            work = (
+                f"{plural(settings.processes, 'process', 'processes')}, {settings.concurrent.limit} at once in each"
+                if settings.enabled
+                else "not enabled: workers leave it alone unless they name it"
+            )
+            self._add("ok", subject, f"on {settings.backend}, as {settings.prefix}; {work}")
+
+    def _look_at_job(self, job_class: type[Job]) -> None:
+        options = job_class.job_options
+        subject = f"job {options.name}"
+        with self._finding(subject):
+            queue = self.app.queue(options.queue)
+            # The same plan that a worker makes before its first message, and refuses.
+            with ThreadPoolExecutor(1) as threads:
+                plan = Plans(self.app, queue.settings, self._middleware, threads).get(options.name)
+            if options.unique and queue.settings.backend in self._backends:
+                queue.capabilities.require(queue.settings.backend, "unique", f"declare {options.name} without unique")
+            limits = []
+            if plan.terms.handle_timeout:
+                limits.append(f"{plan.terms.handle_timeout:g} s, then {plan.terms.on_timeout}")
+            if plan.terms.max_retries:
+                limits.append(plural(plan.terms.max_retries, "retry", "retries"))
+            self._add("ok", subject, "; ".join([f"on {options.queue}", *limits]))
+
+
+def _print(finding: Finding) -> None:
+    text = printable_block(f"{finding.subject}: {finding.text}").replace("\n", "\n    ")
+    if not on_terminal():
+        say(f"{finding.level:7}  {text}")
+        return
+    from rich.text import Text
+
+    mark, style = _MARKS[finding.level]
+    console().print(Text.assemble((mark, style), f" {text}"))

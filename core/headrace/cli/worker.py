@@ -1,0 +1,129 @@
+"""``headrace worker``: run the jobs, in processes that a supervisor looks after."""
+
+import asyncio
+import logging
+import signal
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+import typer
+
+from headrace import __version__
+from headrace.app import Headrace
+from headrace.cli.options import complete_queue
+from headrace.cli.output import plural
+from headrace.cli.session import DONE, FAILED, session_of, shared_queue
+from headrace.errors import ConfigError
+from headrace.logs import log_to_stderr
+from headrace.supervisor import Group, Supervisor, group_of
+
+EXAMPLES = (
+    "headrace worker                       each enabled queue, in processes of its own",
+    "headrace worker high,low              one group: high first, low when high is empty",
+    "headrace worker high,low mail         two groups",
+    "headrace worker mail --processes 4 --concurrency 20 --max-messages 10000",
+    "headrace worker --until-empty         work off what is there, then end",
+)
+
+logger = logging.getLogger("headrace")
+
+Level = Literal["debug", "info", "warning", "error", "critical"]
+
+
+def worker(
+    context: typer.Context,
+    groups: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="QUEUES",
+            help="Queues that share processes, joined by commas, first ones first; each enabled queue by itself, "
+            "if none is named.",
+            autocompletion=complete_queue,
+        ),
+    ] = None,
+    processes: Annotated[
+        int | None, typer.Option(metavar="N", help="Processes for each group; else as configured.", min=1)
+    ] = None,
+    concurrency: Annotated[
+        int | None, typer.Option(metavar="N", help="Handlers at once in each process; else as configured.", min=1)
+    ] = None,
+    max_messages: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Replace a process after so many messages; 0: never; else as configured.", min=0),
+    ] = None,
+    until_empty: Annotated[
+        bool, typer.Option("--until-empty", help="End once nothing is waiting, delayed or reserved.")
+    ] = False,
+    log_level: Annotated[
+        Level, typer.Option(envvar="HEADRACE_LOG_LEVEL", help="The least that is logged, on stderr.")
+    ] = "info",
+) -> None:
+    """Run jobs until told to stop.
+
+    SIGTERM and Ctrl-C let running handlers end within their shutdown_timeout, and give back
+    what has not started; a second one ends at once. A process that dies is started again,
+    and what it held comes back within a lease.
+    """
+    app = session_of(context).app
+    chosen = choose(
+        app, groups or [], processes=processes, concurrency=concurrency, max_messages=max_messages
+    )
+    log_to_stderr(log_level)
+    announce(app, chosen)
+    supervisor = Supervisor(chosen, config=app.config.source, until_empty=until_empty, log_level=log_level)
+    well = asyncio.run(_supervise(supervisor))
+    raise typer.Exit(DONE if well else FAILED)
+
+
+def choose(
+    app: Headrace,
+    named: Sequence[str],
+    *,
+    processes: int | None = None,
+    concurrency: int | None = None,
+    max_messages: int | None = None,
+) -> list[Group]:
+    """The groups to run: those named, such as ``high,low``, else one for each enabled queue."""
+    if named:
+        wanted = [list(dict.fromkeys(filter(None, each.split(",")))) for each in named]
+        if not all(wanted):
+            raise ConfigError("a group names no queue; it is written as high,low, without spaces")
+    else:
+        wanted = [[each.name] for each in app.config.queues.values() if each.enabled]
+        if not wanted:
+            raise ConfigError(f"{app.config.describe()}: no queue is enabled, so there is nothing to do")
+    return [
+        group_of(
+            [shared_queue(app, name).settings for name in names],
+            processes=processes,
+            concurrency=concurrency,
+            max_messages=max_messages,
+        )
+        for names in wanted
+    ]
+
+
+def announce(app: Headrace, groups: Sequence[Group]) -> None:
+    """Say which configuration is used, and where each queue's messages are."""
+    logger.info("headrace %s, configured by %s", __version__, app.config.describe())
+    for group in groups:
+        for name in group.queues:
+            queue = app.queue(name)
+            at_once = group.concurrency or queue.settings.concurrent.limit
+            logger.info(
+                "queue %s: %s at %s; %s, %d at once in each%s%s",
+                name,
+                queue.settings.backend,
+                queue.place,
+                plural(group.processes, "process", "processes"),
+                at_once,
+                f", together with {group.name}" if len(group.queues) > 1 else "",
+                "" if queue.settings.enabled else "; not enabled in the configuration, but named here",
+            )
+
+
+async def _supervise(supervisor: Supervisor) -> bool:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, supervisor.stop)
+    return await supervisor.run()

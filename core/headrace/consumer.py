@@ -1,0 +1,394 @@
+"""One queue in a worker: running its deliveries, and deciding what becomes of each.
+
+Owns the way of a delivery from pop to the verb that settles it: ack, retry or fail. How
+many are taken, and when, is decided for the whole group in ``worker.py``.
+"""
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import msgspec
+
+from headrace.availability import Availability
+from headrace.batching import Batcher
+from headrace.context import set_current
+from headrace.driver import Driver, Message, Note, RestingChannel, Result, Settled
+from headrace.errors import BackendError, ConfigError, Drop, JobError, JobTimeout, Retry, UnknownJob, WorkerDied
+from headrace.events import AfterHandle, BeforeHandle, FailedHandle, LeaseLost, RetryHandle, TimeoutHandle
+from headrace.execution import Execution
+from headrace.job import Job
+from headrace.notes import note_of
+from headrace.plans import Plans
+from headrace.queue import REMAINING_HEADER, Queue, hop
+from headrace.retry import retry_delay
+from headrace.suspects import NotInChild, run_in_child
+
+if TYPE_CHECKING:
+    from headrace.worker import Worker
+
+logger = logging.getLogger("headrace")
+
+#: Seconds for which an unknown job has been handed on so far.
+UNKNOWN_HEADER: Final = "headrace-unknown"
+#: Longest seconds between two tries at an unknown job: the new worker of a deploy finds it soon.
+_UNKNOWN_LONGEST: Final = 60.0
+
+
+class Move(NamedTuple):
+    """A delivery on its way to another channel."""
+
+    execution: Execution
+    message: Message  #: as it shall be stored
+    then: Callable[[], None] | None  #: called once the move is confirmed
+
+
+class QueueConsumer:
+    """Runs one queue's deliveries for a worker. Belongs to the worker's event loop."""
+
+    def __init__(self, worker: "Worker", queue: Queue, plans: Plans, limit: int, availability: Availability) -> None:
+        self.worker = worker
+        self.queue = queue
+        self.settings = queue.settings
+        self.capabilities = queue.capabilities
+        self.limit = limit
+        self.plans = plans
+        self.availability = availability
+        self.driver: Driver
+        self.held: set[Execution] = set()  #: popped and not settled: what the lease keeper extends
+        self.buffer: deque[Execution] = deque()  #: popped and not started
+        self.running: set[Execution] = set()
+        self._events = worker.app.events
+        # Asked once: the answers stand in the way of every single message.
+        self._hears_before = bool(self._events.hears(BeforeHandle))
+        self._hears_after = bool(self._events.hears(AfterHandle))
+        size = self.capabilities.max_batch
+        self.acks = Batcher(self._send_acks, size)
+        self.retries = Batcher(self._send_retries, size)
+        self.failures = Batcher(self._send_failures, size)
+        self.timeouts = Batcher(self._send_timeouts, size)
+        self.batchers: tuple[Batcher[Any], ...] = (self.acks, self.retries, self.failures, self.timeouts)
+
+    # Taking deliveries
+
+    async def pop(self, limit: int, wait: float) -> int:
+        """Take at most ``limit`` deliveries into the buffer; how many came."""
+        deliveries = await self.availability.ask(self.driver.pop(limit, wait), wait)
+        now = time.monotonic()
+        for delivery in deliveries:
+            execution = Execution(self, delivery, now)
+            self.held.add(execution)
+            if delivery.count > 1 or delivery.message.deaths or delivery.message.headers:
+                self._accept_unusual(execution)
+            else:
+                self.buffer.append(execution)
+        return len(deliveries)
+
+    def _accept_unusual(self, execution: Execution) -> None:
+        """A delivery that died before, or carries headers: perhaps not for running, or not here."""
+        message, most = execution.message, self.settings.max_redeliveries
+        if REMAINING_HEADER in message.headers:
+            self._return(execution, hop(message, self.capabilities.max_delay))
+        elif execution.redeliveries > 2 * most:
+            error = WorkerDied(f"its worker ended {execution.redeliveries} times while it was running or waiting to")
+            self._fail(execution, error, "failed")
+        elif execution.redeliveries >= most:
+            execution.suspect = True
+            if self.worker.app.config.in_code:
+                self.worker.run_alone(execution)
+            else:
+                self.buffer.append(execution)
+        else:
+            self.buffer.append(execution)
+
+    def give_back(self, execution: Execution) -> None:
+        """Put a delivery that did not run to its end back where it came from. Costs it nothing."""
+        message = execution.message
+        self._return(execution, message if not message.delay else msgspec.structs.replace(message, delay=0.0))
+
+    def give_back_buffer(self, popped_before: float | None = None) -> int:
+        """Give back what has not started, or only what came before a time; how many."""
+        count = 0
+        while self.buffer and (popped_before is None or self.buffer[0].popped < popped_before):
+            self.give_back(self.buffer.popleft())
+            count += 1
+        return count
+
+    # Running
+
+    def start(self, execution: Execution) -> None:
+        """Run a delivery in a task of its own."""
+        self.running.add(execution)
+        execution.task = self.worker.loop.create_task(self._run(execution))
+
+    async def _run(self, execution: Execution) -> None:
+        """A delivery from decoding to the verb that settles it. The hot path: kept to one coroutine."""
+        error: BaseException | None = None
+        try:
+            job = self._prepare(execution)
+            if job is None:
+                return
+            plan, terms = execution.plan, execution.terms
+            assert plan is not None and terms is not None
+            set_current(execution)
+            if self._hears_before:
+                self._events.emit(self._event(BeforeHandle, execution))
+            execution.started = time.monotonic()
+            if terms.handle_timeout:
+                execution.ends = execution.started + terms.handle_timeout
+                execution.timer = self.worker.loop.call_later(terms.handle_timeout, self._deadline, execution)
+            try:
+                if execution.suspect and not execution.alone:
+                    await run_in_child(self.worker.app.config, execution)
+                elif plan.invoke is None:
+                    await job.handle()  # type: ignore[misc]
+                else:
+                    await plan.invoke(execution, job)
+            except BaseException as raised:
+                # Whatever a handler raises ends its job and nothing else: SystemExit too.
+                error = raised
+            if execution.timer is not None:
+                execution.timer.cancel()
+                execution.timer = None
+            if error is None and not execution.settling and execution.cancelled_for is None:
+                self._done(execution)
+            else:
+                self._ended_otherwise(execution, error)
+        except Exception:
+            logger.exception("an error of headrace's own; the message comes back when its lease ends")
+            self.held.discard(execution)
+        finally:
+            self.running.discard(execution)
+            # Each closes a circle, the task by way of its context: left to the garbage
+            # collector, they were a third of what a message cost.
+            execution.task = error = None
+            self.worker.finished()
+
+    def _prepare(self, execution: Execution) -> Job | None:
+        """Decode the job; where that cannot be, settle the message by promise 8."""
+        message = execution.delivery.message
+        try:
+            plan = execution.plan = self.plans.get(message.name)
+            job = execution.running_job = plan.decode(message.body)
+            execution.terms = plan.terms if not message.headers else plan.terms_of(message)
+        except UnknownJob as error:
+            self._unknown(execution, error)
+        except (JobError, ConfigError) as error:
+            self._fail(execution, error, "failed")
+        else:
+            return job
+        return None
+
+    def _done(self, execution: Execution, dropped: str | None = None) -> None:
+        """The handler ended well, and in time."""
+        execution.settling = True
+        self.acks.add(execution)
+        if self._hears_after:
+            seconds = time.monotonic() - execution.started
+            self._events.emit(self._event(AfterHandle, execution, seconds=seconds, dropped=dropped))
+
+    def _ended_otherwise(self, execution: Execution, error: BaseException | None) -> None:
+        """The handler ended, but not simply well and in time."""
+        seconds = time.monotonic() - execution.started
+        if execution.settling:
+            # Its message was moved while it ran: to `timeout`, or back when the worker stopped.
+            if execution.timed_out and execution.cancelled_for is None:
+                self._ended_late(execution, error, seconds)
+        elif execution.cancelled_for == "stop" and isinstance(error, asyncio.CancelledError):
+            self.give_back(execution)
+        elif execution.cancelled_for == "timeout":
+            limit = execution.terms.handle_timeout if execution.terms else 0.0
+            late = JobTimeout(f"{execution.message.name} ran past its handle_timeout of {limit:g} s and was cancelled")
+            late.__cause__ = error if not isinstance(error, asyncio.CancelledError) else None
+            self._failed(execution, late, seconds)
+        elif error is None:
+            self._done(execution)
+        elif isinstance(error, Drop):
+            self._done(execution, error.reason)
+        elif isinstance(error, NotInChild):
+            self.worker.run_alone(execution)
+        else:
+            self._failed(execution, error, seconds)
+
+    def _ended_late(self, execution: Execution, error: BaseException | None, seconds: float) -> None:
+        if error is None or isinstance(error, Drop):
+            reason = error.reason if isinstance(error, Drop) else None
+            self._events.emit(self._event(AfterHandle, execution, seconds=seconds, late=True, dropped=reason))
+        else:
+            self._events.emit(self._event(FailedHandle, execution, error=error, seconds=seconds, late=True))
+
+    def _deadline(self, execution: Execution) -> None:
+        """The timer of a handler fired, and the handler has not ended."""
+        now = time.monotonic()
+        assert execution.ends is not None and execution.terms is not None
+        if now < execution.ends:
+            execution.timer = self.worker.loop.call_later(execution.ends - now, self._deadline, execution)
+        elif execution.settling or execution.cancelled_for is not None:
+            pass
+        elif execution.terms.on_timeout == "cancel":
+            execution.cancelled_for = "timeout"
+            assert execution.task is not None
+            execution.task.cancel()
+        else:
+            execution.timed_out = True
+            limit = execution.terms.handle_timeout
+            error = JobTimeout(f"{execution.message.name} still ran after its handle_timeout of {limit:g} s")
+            self._fail(execution, error, "timeout")
+            self.worker.overran()
+
+    # Outcomes
+
+    def _failed(self, execution: Execution, error: BaseException, seconds: float) -> None:
+        """A run failed: again later, or to rest in ``failed``."""
+        message, terms = execution.message, execution.terms
+        assert terms is not None
+        if isinstance(error, WorkerDied) or message.attempt >= terms.max_retries:
+            self._fail(execution, error, "failed")
+            return
+        asked = error if isinstance(error, Retry) else None
+        delay = (
+            retry_delay(terms.retry_seconds, message.attempt) if asked is None or asked.delay is None else asked.delay
+        )
+        again = msgspec.structs.replace(
+            message,
+            attempt=message.attempt + 1,
+            delay=max(0.0, delay),
+            note=self._note(error) if asked is None else message.note,
+            headers={key: value for key, value in message.headers.items() if key != UNKNOWN_HEADER},
+        )
+
+        def confirmed() -> None:
+            if self._events.hears(RetryHandle):
+                told = None if asked is not None else error
+                self._events.emit(self._event(RetryHandle, execution, message=again, error=told, seconds=seconds))
+
+        self._return(execution, again, confirmed)
+
+    def _unknown(self, execution: Execution, error: UnknownJob) -> None:
+        """Perhaps a newer worker knows it: hand it on for a while, and spend no attempt."""
+        message, patience = execution.message, self.settings.unknown_job_seconds
+        try:
+            waited = float(message.headers.get(UNKNOWN_HEADER, "0"))
+        except ValueError:
+            waited = patience
+        if waited >= patience:
+            self._fail(execution, error, "failed")
+            return
+        delay = min(max(1.0, waited), _UNKNOWN_LONGEST, patience - waited)
+        headers = {**message.headers, UNKNOWN_HEADER: repr(waited + delay)}
+        again = msgspec.structs.replace(message, delay=delay, headers=headers)
+
+        def confirmed() -> None:
+            if self._events.hears(RetryHandle):
+                self._events.emit(self._event(RetryHandle, execution, message=again, error=error, seconds=0.0))
+
+        self._return(execution, again, confirmed)
+
+    def _fail(self, execution: Execution, error: BaseException, channel: RestingChannel) -> None:
+        """Bring a message to rest, and tell of it once that is confirmed."""
+        seconds = time.monotonic() - execution.started if execution.started else 0.0
+        message = msgspec.structs.replace(
+            execution.message, deaths=execution.redeliveries, delay=0.0, note=self._note(error)
+        )
+
+        def confirmed() -> None:
+            if channel == "timeout":
+                self._events.emit(self._event(TimeoutHandle, execution, message=message, seconds=seconds))
+                return
+            self._events.emit(self._event(FailedHandle, execution, message=message, error=error, seconds=seconds))
+            if execution.running_job is not None and type(execution.running_job).failed is not Job.failed:
+                self.worker.call_failed(execution.running_job, error)
+
+        execution.settling = True
+        (self.timeouts if channel == "timeout" else self.failures).add(Move(execution, message, confirmed))
+
+    def _return(self, execution: Execution, message: Message, then: Callable[[], None] | None = None) -> None:
+        """Give a message back, now or later. Deliveries that died are folded into it."""
+        remaining = message.delay - self.capabilities.max_delay
+        if remaining > 0:
+            headers = {**message.headers, REMAINING_HEADER: repr(remaining)}
+            message = msgspec.structs.replace(message, delay=self.capabilities.max_delay, headers=headers)
+        if message.deaths != execution.redeliveries:
+            message = msgspec.structs.replace(message, deaths=execution.redeliveries)
+        execution.settling = True
+        self.retries.add(Move(execution, message, then))
+
+    @staticmethod
+    def _note(error: BaseException) -> Note:
+        return getattr(error, "headrace_note", None) or note_of(error)
+
+    def _event(self, kind: type[Any], execution: Execution, *, message: Message | None = None, **fields: Any) -> Any:
+        return kind(
+            queue=self.settings.name,
+            worker=self.worker.name,
+            message=message or execution.message,
+            job=execution.running_job,
+            **fields,
+        )
+
+    # Settling
+
+    async def _send_acks(self, batch: Sequence[Execution]) -> None:
+        receipts = [each.delivery.receipt for each in batch]
+        results, repeated = await self._settle(lambda: self.driver.ack(receipts), len(batch))
+        self.held.difference_update(batch)
+        for execution, result in zip(batch, results, strict=True):
+            if result is not Settled.DONE:
+                self._not_settled(execution, result, repeated)
+        self.worker.settled()
+
+    async def _send_retries(self, batch: Sequence[Move]) -> None:
+        await self._send_moves(batch, self.driver.retry)
+
+    async def _send_failures(self, batch: Sequence[Move]) -> None:
+        await self._send_moves(batch, lambda pairs: self.driver.fail(pairs, "failed"))
+
+    async def _send_timeouts(self, batch: Sequence[Move]) -> None:
+        await self._send_moves(batch, lambda pairs: self.driver.fail(pairs, "timeout"))
+
+    async def _send_moves(
+        self, batch: Sequence[Move], verb: Callable[[Sequence[tuple[Any, Message]]], Awaitable[Sequence[Result]]]
+    ) -> None:
+        pairs = [(each.execution.delivery.receipt, each.message) for each in batch]
+        results, repeated = await self._settle(lambda: verb(pairs), len(batch))
+        for move, result in zip(batch, results, strict=True):
+            if result is Settled.DONE:
+                self.held.discard(move.execution)
+                if move.then is not None:
+                    move.then()
+            else:
+                self._not_settled(move.execution, result, repeated)
+        self.worker.settled()
+
+    async def _settle(
+        self, call: Callable[[], Awaitable[Sequence[Result]]], size: int
+    ) -> tuple[Sequence[Result], bool]:
+        async def checked() -> Sequence[Result]:
+            results = await call()
+            if len(results) != size:
+                raise BackendError(f"the driver returned {len(results)} results for {size} items")
+            return results
+
+        return await self.availability.insist(checked)
+
+    def _not_settled(self, execution: Execution, result: Result, repeated: bool) -> None:
+        self.held.discard(execution)
+        if isinstance(result, BackendError):
+            logger.error(
+                "%s %s could not be settled and comes back when its lease ends: %s",
+                execution.message.name,
+                execution.message.id,
+                result,
+            )
+        elif not repeated:
+            # After a lost answer, stale may only mean that the first try took effect.
+            self.lease_lost(execution)
+
+    def lease_lost(self, execution: Execution) -> None:
+        """A delivery proved to be no longer ours. Told once."""
+        if not execution.lost:
+            execution.lost = True
+            self._events.emit(self._event(LeaseLost, execution))

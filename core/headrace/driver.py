@@ -1,0 +1,298 @@
+"""The contract between headrace and a backend: all that a plugin's author implements.
+
+A *backend* holds the connections to one place; a *driver* carries the messages of one
+queue there, under the queue's prefix. Core does everything that can be done once:
+serialization, retry policy, splitting of batches, timeouts, logging, events. A driver
+moves messages between channels and never loses one.
+
+Duties that hold for every verb below
+-------------------------------------
+* **Atomicity.** A move between channels is one atomic step where the backend can do
+  that, and otherwise *write first, remove second*. A process that ends between any two
+  lines of a driver leaves a duplicate at worst.
+* **Batches.** A batch verb returns one result per item, in the order of the items. Core
+  never passes an empty batch, nor more items than `Capabilities.max_batch`.
+* **Errors.** What concerns the whole call is raised, as a `headrace.errors.BackendError`;
+  out of reach, or unknown whether it took effect, is `BackendUnavailable`. Client
+  libraries' exceptions never leave a driver. What concerns one item is that item's result.
+* **Concurrency.** All verbs of one backend are called on the event loop that opened it,
+  and may overlap. Different processes and loops use a queue at once, each by its own
+  opened backend.
+* **Cancellation.** A cancelled call has taken effect or has not; nothing is left between.
+* **Time.** Leases and delays follow the server's clock, or, on one machine, its monotonic
+  clock; never a worker's wall clock. All durations are seconds, as floats.
+* **Telemetry.** A driver logs nothing of jobs and emits no events; core does.
+
+The batch-first shape and the result per item follow go-cloud's ``pubsub/driver``.
+"""
+
+import enum
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Final, Literal
+
+import msgspec
+
+from headrace.errors import BackendError, CapabilityError
+
+#: The version of this contract. A backend states the one that it was written for, and
+#: core refuses one that it does not know. It grows when a driver's duties change.
+CONTRACT: Final = 1
+
+#: The states that a message can be in.
+Channel = Literal["waiting", "reserved", "delayed", "failed", "timeout"]
+
+#: The channels where messages rest until somebody moves them.
+RestingChannel = Literal["failed", "timeout"]
+
+#: Shared by all messages without headers, so that they cost nothing.
+NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
+
+
+class Note(msgspec.Struct, frozen=True, gc=False):
+    """Why a message failed. Kept beside the message; at most 16 KiB, which core sees to."""
+
+    type: str
+    message: str
+    traceback: str
+    time: float  #: seconds since the epoch, by the worker's wall clock: for people only
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A job in transit. Core makes every id; ids are unique within a queue."""
+
+    id: str
+    name: str  #: the job's wire name
+    body: bytes  #: immutable and opaque: any bytes, returned as they came
+    attempt: int = 0  #: retries spent so far: 0 on the first run
+    deaths: int = 0  #: deliveries, before the last write, that ended with their worker
+    delay: float = 0.0  #: seconds until due, counted from when the driver stores it
+    unique_key: str | None = None  #: with capability ``unique`` only
+    on_duplicate: Literal["replace", "keep"] = "replace"  #: with ``unique_key`` only
+    headers: Mapping[str, str] = NO_HEADERS
+    note: Note | None = None
+
+
+class Delivery(msgspec.Struct, frozen=True, gc=False):
+    """One handing-out of a message to a worker."""
+
+    message: Message
+    receipt: Any  #: opaque to core; proof of this one delivery
+    count: int  #: how often the message was handed out since it was last written, this time included: 1 is normal
+
+
+class Settled(enum.Enum):
+    """What became of one receipt."""
+
+    DONE = "done"  #: it was valid, and the verb took effect
+    STALE = "stale"  #: its delivery is over (lease expired, or settled before); nothing was changed
+
+
+#: The result for one receipt of a batch.
+Result = Settled | BackendError
+
+
+@dataclass(frozen=True, slots=True)
+class Info:
+    """How many messages each channel holds; ``None`` where the backend truly cannot know."""
+
+    waiting: int | None
+    reserved: int | None
+    delayed: int | None
+    failed: int | None
+    timeout: int | None
+    oldest_seconds: float | None  #: how long the oldest waiting message has been due; ``None`` when none waits
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Part of a channel's messages, as `Driver.peek` shows them."""
+
+    messages: Sequence[Message]
+    cursor: str | None  #: pass it to the next call; ``None`` when there is no more
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a backend can do: frozen data, and the one source for engine, kit, ``check`` and docs."""
+
+    contract: int  #: the `CONTRACT` that the backend was written for
+    durable: bool  #: what was pushed outlives every process of ours
+    shared: bool  #: several processes can use one queue
+    ordered: bool  #: with one consumer and ``limit=1``: exactly first pushed, first delivered
+    leases: Literal["timed", "connection"]  #: a delivery ends by a deadline, or with its connection
+    counts: Literal["exact", "approximate", "unknown"]  #: what `Driver.info` gives
+    max_batch: int  #: largest number of items in one call of a batch verb
+    max_delay: float = math.inf  #: seconds; core emulates longer ones by further hops
+    max_body: int = 2**31 - 1  #: bytes of `Message.body`; core refuses larger ones before sending
+    idempotent: bool = False  #: a push repeated with an id that the queue still holds stores nothing new
+    unique: bool = False  #: honours `Message.unique_key`
+    peek: bool = False  #: `Driver.peek`
+    cancel: bool = False  #: `Driver.cancel`
+    selective: bool = False  #: `Driver.reload` and `Driver.forget` of chosen ids
+    wait_ready: bool = False  #: `Driver.wait_ready`
+
+    def require(self, backend: str, capability: str, hint: str = "") -> None:
+        """Raise `CapabilityError` naming backend and capability, unless it is declared.
+
+        One check serves both the question and the refusal, as psycopg's capabilities do.
+        """
+        if not getattr(self, capability):
+            raise CapabilityError(backend, capability, hint)
+
+
+class Driver(ABC):
+    """Carries one queue's messages. Made by `Backend.driver`, and usable once that backend is open."""
+
+    @abstractmethod
+    async def push(self, messages: Sequence[Message]) -> Sequence[str | BackendError]:
+        """Store messages whose ``delay`` is 0 in ``waiting``; `pop` of any process wakes at once.
+
+        Returns, per message, the id that survives: the message's own; with ``unique_key``
+        and ``on_duplicate="keep"``, that of the pending message which was kept. Replacing
+        and storing are one atomic step. A message in ``waiting`` or ``delayed`` owns its
+        key from push until it is first popped, and never again after that.
+
+        Durable, as far as the backend promises that, when the call returns. Where
+        `Capabilities.idempotent`, an id that the queue holds in any channel is left alone
+        and counts as stored.
+        """
+
+    @abstractmethod
+    async def delay(self, messages: Sequence[Message]) -> Sequence[str | BackendError]:
+        """As `push`, into ``delayed``: each message falls due its own ``delay`` seconds from now.
+
+        Due messages are popped oldest due time first, whatever their number. ``delay`` is
+        above 0 and at most `Capabilities.max_delay`.
+        """
+
+    @abstractmethod
+    async def pop(self, limit: int, wait: float) -> Sequence[Delivery]:
+        """Reserve at most ``limit`` due messages, oldest first, and hand them out.
+
+        Returns at once with what there is, be it fewer than ``limit``. When there is
+        nothing, waits, in the server, at most ``wait`` seconds for a push, a delay falling
+        due or a lease expiring, and returns an empty sequence after that. ``wait=0`` never waits.
+        An idle caller costs the backend about one command a second at most.
+
+        A delivery is reserved for the driver's lease, or as long as the connection lives.
+        When that ends unsettled the message is due again, and its next delivery's ``count``
+        is one higher. No delivery is handed to two callers. Cancelled, a pop takes nothing or gives
+        back what it took, with nothing counted.
+        """
+
+    @abstractmethod
+    async def ack(self, receipts: Sequence[Any]) -> Sequence[Result]:
+        """Remove the delivered messages for good. A stale receipt changes nothing."""
+
+    @abstractmethod
+    async def retry(self, pairs: Sequence[tuple[Any, Message]]) -> Sequence[Result]:
+        """Give back deliveries, each message as it stands in the pair (body and id are unchanged).
+
+        Counts of deliveries start again from nothing: core has folded them into ``deaths``.
+        With ``delay`` 0 the message is due at once, in its old place where the backend is
+        `Capabilities.ordered`; otherwise it goes to ``delayed``. A stale receipt changes nothing.
+        """
+
+    @abstractmethod
+    async def fail(self, pairs: Sequence[tuple[Any, Message]], channel: RestingChannel) -> Sequence[Result]:
+        """Move deliveries to ``failed`` or ``timeout``, each message as it stands in the pair."""
+
+    @abstractmethod
+    async def extend(self, receipts: Sequence[Any], seconds: float) -> Sequence[Result]:
+        """Let the leases of these deliveries end ``seconds`` from now.
+
+        Called on a clone of the backend, with receipts of the original: a receipt must
+        not depend on the connection. With connection-bound leases: `Settled.DONE` for
+        every receipt that is still valid.
+        """
+
+    @abstractmethod
+    async def reload(self, channel: RestingChannel, limit: int | None = None, ids: Sequence[str] | None = None) -> int:
+        """Move messages to ``waiting``, oldest first, and return how many.
+
+        ``attempt`` and ``deaths`` become 0 and the note is cleared. At most ``limit``; with
+        capability ``selective``, only those of ``ids``. What comes in during the call may
+        stay: a call ends.
+        """
+
+    @abstractmethod
+    async def flush(self, channel: Channel) -> int:
+        """Delete what a channel holds and return how many; ``reserved`` is not allowed."""
+
+    @abstractmethod
+    async def info(self) -> Info:
+        """Count every channel. `Capabilities.counts` says how far to trust it."""
+
+    # By capability. The defaults are for backends that do not declare it; core asks first.
+
+    async def peek(
+        self, channel: Channel, limit: int, *, cursor: str | None = None, ids: Sequence[str] | None = None
+    ) -> Page:
+        """Show at most ``limit`` messages of a channel, oldest first, and change nothing.
+
+        ``delay`` of a delayed message is what remains of it. ``cursor`` goes on where the last
+        page ended; ``ids`` shows only these. Capability ``peek``.
+        """
+        raise NotImplementedError
+
+    async def cancel(self, id: str) -> bool:  # noqa: A002 - the field's own word
+        """Remove a ``waiting`` or ``delayed`` message; false if there is none of that id. Capability ``cancel``."""
+        raise NotImplementedError
+
+    async def forget(self, channel: Channel, ids: Sequence[str]) -> int:
+        """Delete chosen messages of a channel and return how many; never ``reserved``. Capability ``selective``."""
+        raise NotImplementedError
+
+    async def wait_ready(self, seconds: float) -> bool:
+        """Wait until `pop` would find something, reserving nothing; false after ``seconds``.
+
+        Lets one worker serve many queues in strict order. May say true once too often.
+        Capability ``wait_ready``.
+        """
+        raise NotImplementedError
+
+
+class Backend(ABC):
+    """Holds the connections to one place. Building one touches nothing: no file, no socket."""
+
+    @property
+    @abstractmethod
+    def capabilities(self) -> Capabilities:
+        """What this backend can do, as configured. Known before `open`."""
+
+    @property
+    @abstractmethod
+    def place(self) -> str:
+        """Where messages go, in a few words for people, without any secret: a path, a host."""
+
+    @abstractmethod
+    async def open(self) -> None:
+        """Connect, and create what must exist. Called once, on the loop that will use it.
+
+        Raises `BackendUnavailable` if trying again may help, and another `BackendError` if not.
+        """
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Disconnect, end threads and tasks. Deliveries still held come back by their lease."""
+
+    @abstractmethod
+    def clone(self) -> "Backend":
+        """Another backend for the same place, unopened: for another event loop or thread."""
+
+    @abstractmethod
+    def driver(self, prefix: str, *, lease_seconds: float = 30.0) -> Driver:
+        """The driver for one queue. Cheap; touches nothing. ``lease_seconds``: how long a delivery stays reserved."""
+
+    async def check(self) -> Sequence[str]:
+        """Look for what may go wrong later: versions, settings. One line for people each. Called when open."""
+        return ()
+
+    @property
+    def versions(self) -> Mapping[str, str]:
+        """Versions of client libraries and, when open, of the server: for reports."""
+        return {}

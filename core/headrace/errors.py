@@ -1,0 +1,129 @@
+"""Every error that headrace raises on purpose.
+
+::
+
+    HeadraceError
+     ├── ConfigError            the configuration is wrong; nothing was started
+     │    ├── UnknownBackend    no installed distribution offers that backend
+     │    └── UnknownQueue      no queue of that name is configured
+     ├── CapabilityError        this backend cannot do what was asked of it
+     ├── BackendError           the backend was asked and did not do it
+     │    ├── BackendUnavailable  out of reach; whether the call took effect is unknown
+     │    ├── MessageTooLarge     refused before anything was sent
+     │    └── PushFailed          some messages of a batch were stored, others were not
+     ├── JobError               a job, or what was declared of it, is wrong
+     │    ├── UnknownJob        no job of that name is declared here
+     │    ├── InvalidPayload    arguments or bytes that do not fit the job's fields
+     │    ├── JobTimeout        the handler ran past its ``handle_timeout``
+     │    └── WorkerDied        the process that ran the handler ended under it
+     └── WrongContext           a call on, or off, an event loop where it cannot work
+
+`Retry` and `Drop` are control signals that a handler raises; they stand outside
+that tree, so that ``except HeadraceError`` in a handler never swallows them.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+
+
+class HeadraceError(Exception):
+    """The root of what headrace raises on purpose."""
+
+
+class ConfigError(HeadraceError):
+    """The configuration is wrong. The text names the file, the key and what is allowed."""
+
+
+class UnknownBackend(ConfigError):
+    """No installed distribution offers a backend of that name."""
+
+
+class UnknownQueue(ConfigError):
+    """No queue of that name is configured."""
+
+
+class CapabilityError(HeadraceError):
+    """A backend was asked for something that it does not declare."""
+
+    def __init__(self, backend: str, capability: str, hint: str = "") -> None:
+        self.backend = backend
+        self.capability = capability
+        text = f"the backend {backend!r} does not offer {capability!r}"
+        super().__init__(f"{text}: {hint}" if hint else text)
+
+
+class BackendError(HeadraceError):
+    """The backend was asked and did not do it. The client library's error is the cause."""
+
+
+class BackendUnavailable(BackendError):
+    """The backend is out of reach. Whether the call took effect is unknown; it may be repeated."""
+
+
+class MessageTooLarge(BackendError):
+    """A message is larger than the backend takes. Nothing of it was sent."""
+
+    def __init__(self, backend: str, size: int, limit: int) -> None:
+        self.size = size
+        self.limit = limit
+        super().__init__(f"a message of {size} bytes is over the {limit} bytes that {backend!r} takes")
+
+
+class PushFailed(BackendError):
+    """Part of a batch was not stored.
+
+    ``stored_ids`` are the ids of what was stored; ``errors`` maps the position in the
+    batch of each message that was not, to what went wrong with it.
+    """
+
+    def __init__(self, stored_ids: Sequence[str], errors: Mapping[int, BackendError]) -> None:
+        self.stored_ids = list(stored_ids)
+        self.errors = dict(errors)
+        position, first = next(iter(self.errors.items()))
+        super().__init__(
+            f"{len(self.errors)} of {len(self.errors) + len(self.stored_ids)} messages were not stored; "
+            f"the first, at position {position}: {first}"
+        )
+
+
+class JobError(HeadraceError):
+    """A job, or what was declared of it, is wrong."""
+
+
+class UnknownJob(JobError):
+    """No job of that name is declared in this process."""
+
+
+class InvalidPayload(JobError):
+    """Arguments or bytes do not fit the fields of their job. The text names the field."""
+
+
+class JobTimeout(JobError):
+    """A handler ran past its ``handle_timeout``."""
+
+
+class WorkerDied(JobError):
+    """The process that ran a handler ended under it. The text gives the exit status, if known."""
+
+
+class WrongContext(HeadraceError, RuntimeError):
+    """A call on an event loop that must not be there, or off one where it must be."""
+
+
+class Retry(Exception):
+    """Raise in a handler to ask for another run; spends one retry.
+
+    ``delay``: seconds or a timedelta; ``None`` follows the job's ``retry_seconds``, 0 runs again at once.
+    """
+
+    def __init__(self, delay: float | timedelta | None = None) -> None:
+        self.delay = delay.total_seconds() if isinstance(delay, timedelta) else delay
+        super().__init__("another run was asked for")
+
+
+class Drop(Exception):
+    """Raise in a handler to end the job without failure; ``reason`` is logged."""
+
+    def __init__(self, reason: str = "") -> None:
+        self.reason = reason
+        super().__init__(reason)

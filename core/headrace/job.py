@@ -1,0 +1,394 @@
+"""Declaring jobs: the `Job` base class and the `job` decorator.
+
+Owns what a declaration may look like, and which jobs this process has declared. How a job
+becomes bytes stands in ``codec.py``; where it is pushed, in ``queue.py``.
+"""
+
+import copy
+import dataclasses
+import inspect
+import sys
+import types
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, ParamSpec, TypeVar, dataclass_transform, overload
+
+from headrace import context
+from headrace.config import Backoff
+from headrace.errors import HeadraceError, JobError, WrongContext
+from headrace.retry import RetrySeconds
+
+if TYPE_CHECKING:
+    from headrace.app import Headrace
+
+OnTimeout = Literal["continue", "cancel"]
+OnDuplicate = Literal["replace", "keep"]
+Delay = float | timedelta | datetime
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class JobOptions:
+    """What a declaration says; ``None`` where it leaves the word to the queue."""
+
+    name: str  #: the wire name
+    queue: str = "default"
+    max_retries: int | None = None
+    retry_seconds: RetrySeconds | None = None
+    handle_timeout: float | None = None
+    on_timeout: OnTimeout | None = None
+    unique: tuple[str, ...] = ()  #: fields whose values make the unique key
+    on_duplicate: OnDuplicate = "replace"
+    aliases: tuple[str, ...] = ()  #: further wire names that are understood
+    is_async: bool = False
+    source: str = ""  #: where it was declared, for people
+
+
+#: Options that a subclass inherits. Names are not: two jobs cannot share one.
+_INHERITED = ("queue", "max_retries", "retry_seconds", "handle_timeout", "on_timeout", "unique", "on_duplicate")
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(dataclasses.field, dataclasses.Field))
+class Job:
+    """The base of job classes. Subclasses are frozen dataclasses with keyword-only fields.
+
+    ::
+
+        class SendWelcome(Job, queue="mail", max_retries=2):
+            user_id: int
+            async def handle(self) -> None: ...
+
+    Options, inherited by subclasses but for the names:
+
+    - ``name``: the wire name; the class's own by default. ``aliases``: names it had before.
+    - ``queue``: where a bare push goes; ``"default"``.
+    - ``max_retries``, ``retry_seconds``, ``handle_timeout`` (seconds), ``on_timeout``
+      (``"continue"`` or ``"cancel"``): win over the queue's.
+    - ``unique``: the field, or fields, of which only one pending message may exist;
+      ``on_duplicate``: whether a push replaces or keeps it.
+
+    A subclass without ``handle`` is abstract: a place for shared options and fields.
+    """
+
+    job_options: ClassVar[JobOptions] = JobOptions(name="Job")
+    #: A newer definition has taken this one's name; what was made of it can still be pushed.
+    job_superseded: ClassVar[bool] = False
+
+    def __init_subclass__(
+        cls,
+        *,
+        name: str | None = None,
+        queue: str | None = None,
+        max_retries: int | None = None,
+        retry_seconds: float | Sequence[float] | Backoff | Mapping[str, float] | None = None,
+        handle_timeout: float | None = None,
+        on_timeout: OnTimeout | None = None,
+        unique: str | Sequence[str] | None = None,
+        on_duplicate: OnDuplicate | None = None,
+        aliases: Sequence[str] = (),
+    ) -> None:
+        super().__init_subclass__()
+        where = f"{cls.__module__}.{cls.__qualname__}"
+        given: dict[str, Any] = {key: getattr(cls.job_options, key) for key in _INHERITED}
+        stated = {
+            "queue": queue,
+            "max_retries": max_retries,
+            "retry_seconds": None if retry_seconds is None else _schedule(where, retry_seconds),
+            "handle_timeout": handle_timeout,
+            "on_timeout": on_timeout,
+            "unique": None if unique is None else (unique,) if isinstance(unique, str) else tuple(unique),
+            "on_duplicate": on_duplicate,
+        }
+        given |= {key: value for key, value in stated.items() if value is not None}
+        for field in inspect.get_annotations(cls):
+            if hasattr(Job, field):
+                raise JobError(f"{where}: the field {field!r} would shadow Job.{field}; choose another name")
+        dataclasses.dataclass(frozen=True, kw_only=True)(cls)
+        options = JobOptions(
+            name=name or cls.__name__,
+            aliases=(aliases,) if isinstance(aliases, str) else tuple(aliases),
+            is_async=inspect.iscoroutinefunction(cls.handle),
+            source=where,
+            **given,
+        )
+        _check(cls, options)
+        if cls.handle is not Job.handle:
+            _refuse_clash(cls, options)
+        cls.job_options = options
+
+    def handle(self) -> object:
+        """Do the work; ``async def``, or ``def``, which runs in a thread. What it returns is not kept."""
+        raise NotImplementedError
+
+    def failed(self, error: Exception) -> object:
+        """Called once when the retries are used up, after the message has come to rest in ``failed``."""
+        return None
+
+    def push(
+        self,
+        *,
+        delay: Delay | None = None,
+        id: str | None = None,  # noqa: A002 - the field's own word
+        unique: str | None = None,
+        on_duplicate: OnDuplicate | None = None,
+        max_retries: int | None = None,
+        retry_seconds: RetrySeconds | None = None,
+        handle_timeout: float | None = None,
+        on_timeout: OnTimeout | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> context.PushCoroutine:
+        """Push to the job's own queue, on the app most recently entered; see `Queue.push`."""
+        return (
+            _entered_app()
+            .queue(self.job_options.queue)
+            .push(
+                self,
+                delay=delay,
+                id=id,
+                unique=unique,
+                on_duplicate=on_duplicate,
+                max_retries=max_retries,
+                retry_seconds=retry_seconds,
+                handle_timeout=handle_timeout,
+                on_timeout=on_timeout,
+                headers=headers,
+            )
+        )
+
+    def push_sync(
+        self,
+        *,
+        delay: Delay | None = None,
+        id: str | None = None,  # noqa: A002
+        unique: str | None = None,
+        on_duplicate: OnDuplicate | None = None,
+        max_retries: int | None = None,
+        retry_seconds: RetrySeconds | None = None,
+        handle_timeout: float | None = None,
+        on_timeout: OnTimeout | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> str:
+        """As `push`, from code that runs on no event loop."""
+        return (
+            _app_for_sync()
+            .queue(self.job_options.queue)
+            .push_sync(
+                self,
+                delay=delay,
+                id=id,
+                unique=unique,
+                on_duplicate=on_duplicate,
+                max_retries=max_retries,
+                retry_seconds=retry_seconds,
+                handle_timeout=handle_timeout,
+                on_timeout=on_timeout,
+                headers=headers,
+            )
+        )
+
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class JobFunction(Generic[P, R]):
+    """A function declared with `job`. Called, it is the function itself, run here and unqueued."""
+
+    def __init__(self, function: Callable[P, R], job_class: type[Job]) -> None:
+        self.function = function
+        self.job_class = job_class
+        self._signature = inspect.signature(function)
+        self.__name__ = function.__name__
+        self.__qualname__ = function.__qualname__
+        self.__module__ = function.__module__
+        self.__doc__ = function.__doc__
+        self.__wrapped__ = function
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        return self.function(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        return f"<job {self.job_class.job_options.name!r} at {self.__module__}.{self.__qualname__}>"
+
+    def job(self, *args: P.args, **kwargs: P.kwargs) -> Job:
+        """The call as a job, for ``queue.push`` and its options."""
+        return self.job_class(**self._signature.bind(*args, **kwargs).arguments)
+
+    def push(self, *args: P.args, **kwargs: P.kwargs) -> context.PushCoroutine:
+        """Push the call to the job's own queue, on the app most recently entered."""
+        return self.job(*args, **kwargs).push()
+
+    def push_sync(self, *args: P.args, **kwargs: P.kwargs) -> str:
+        """As `push`, from code that runs on no event loop."""
+        return self.job(*args, **kwargs).push_sync()
+
+
+@overload
+def job(function: Callable[P, R], /) -> JobFunction[P, R]: ...
+@overload
+def job(
+    *,
+    name: str | None = None,
+    queue: str | None = None,
+    max_retries: int | None = None,
+    retry_seconds: float | Sequence[float] | Backoff | Mapping[str, float] | None = None,
+    handle_timeout: float | None = None,
+    on_timeout: OnTimeout | None = None,
+    unique: str | Sequence[str] | None = None,
+    on_duplicate: OnDuplicate | None = None,
+    aliases: Sequence[str] = (),
+) -> Callable[[Callable[P, R]], JobFunction[P, R]]: ...
+def job(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+    """Declare a function as a job; the options are those of `Job`, ``unique`` names parameters.
+
+    ``await resize.push("a.png")`` pushes a call, ``resize.job("a.png")`` is the call as a job,
+    and ``await resize("a.png")`` runs it here.
+    """
+    if function is None:
+        return lambda decorated: JobFunction(decorated, _job_class(decorated, options))
+    return JobFunction(function, _job_class(function, options))
+
+
+def declared_jobs() -> dict[str, type[Job]]:
+    """Every job that this process has declared, by wire name and by alias."""
+    found: dict[str, type[Job]] = {}
+    for each in _declared():
+        for name in (each.job_options.name, *each.job_options.aliases):
+            found[name] = each
+    return found
+
+
+def _entered_app() -> "Headrace":
+    context.require_loop("push")
+    app = context.entered()
+    if app is None:
+        raise WrongContext("no app was entered to push to; put this inside 'async with Headrace.load():'")
+    return app
+
+
+def _app_for_sync() -> "Headrace":
+    """The app most recently entered; without one, that of the config found from here, kept as if entered."""
+    app = context.entered()
+    if app is None:
+        from headrace.app import Headrace
+
+        app = Headrace.load()
+        context.enter(app)
+    return app
+
+
+def _declared(base: type[Job] = Job) -> Iterator[type[Job]]:
+    """Concrete subclasses, oldest first. Python itself keeps the list."""
+    for each in base.__subclasses__():
+        finished = "job_options" in each.__dict__  # not so where a declaration was refused
+        if finished and each.handle is not Job.handle and not each.__dict__.get("job_superseded"):
+            yield each
+        yield from _declared(each)
+
+
+def _refuse_clash(cls: type[Job], options: JobOptions) -> None:
+    names = {options.name, *options.aliases}
+    for other in list(_declared()):
+        taken = {other.job_options.name, *other.job_options.aliases}
+        if not names & taken or other is cls:
+            continue
+        if _supersedes(cls, other):
+            other.job_superseded = True
+            continue
+        raise JobError(
+            f"two jobs are called {min(names & taken)!r}: {other.job_options.source} and {options.source}; "
+            "give one of them another name, as in name='...'"
+        )
+
+
+def _supersedes(cls: type[Job], other: type[Job]) -> bool:
+    """Whether ``cls`` is a new edition of ``other``.
+
+    It is where it was defined again in its place, be it that the file is ``__main__`` and
+    was imported too; and where ``other`` is local to a call of another function.
+    """
+    if cls.__qualname__ == other.__qualname__ and _file(cls) == _file(other):
+        return True
+    scope, old_scope = (each.__qualname__.rpartition(".")[0] for each in (cls, other))
+    return old_scope.endswith("<locals>") and (cls.__module__, scope) != (other.__module__, old_scope)
+
+
+def _file(cls: type[Job]) -> str:
+    """The file of a class's module, or the module's name where it has none."""
+    return getattr(sys.modules.get(cls.__module__), "__file__", None) or cls.__module__
+
+
+def _check(cls: type[Job], options: JobOptions) -> None:
+    where = options.source
+    fields = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    for each in options.unique:
+        if each not in fields:
+            raise JobError(f"{where}: unique={each!r} is not one of its fields: {', '.join(sorted(fields)) or 'none'}")
+    if options.max_retries is not None and (type(options.max_retries) is not int or options.max_retries < 0):
+        raise JobError(f"{where}: max_retries is {options.max_retries!r}; it must be a whole number from 0 up")
+    if options.handle_timeout is not None and not options.handle_timeout >= 0:
+        raise JobError(f"{where}: handle_timeout is {options.handle_timeout!r}; it must be seconds, 0 for none")
+    if options.on_timeout not in (None, "continue", "cancel"):
+        raise JobError(f"{where}: on_timeout is {options.on_timeout!r}; it must be 'continue' or 'cancel'")
+    if options.on_duplicate not in ("replace", "keep"):
+        raise JobError(f"{where}: on_duplicate is {options.on_duplicate!r}; it must be 'replace' or 'keep'")
+
+
+def _schedule(where: str, value: float | Sequence[float] | Backoff | Mapping[str, float]) -> RetrySeconds:
+    if isinstance(value, Backoff):
+        return value
+    try:
+        if isinstance(value, Mapping):
+            return Backoff(**value)
+        schedule: float | tuple[float, ...]
+        schedule = float(value) if isinstance(value, int | float) else tuple(float(each) for each in value)
+        if schedule == () or min(schedule if isinstance(schedule, tuple) else (schedule,)) < 0:
+            raise ValueError
+    except (TypeError, ValueError):
+        raise JobError(
+            f"{where}: retry_seconds is {value!r}; it must be seconds, a list of seconds, "
+            "or a table of base, factor, max and jitter"
+        ) from None
+    return schedule
+
+
+def _job_class(function: Callable[..., Any], options: dict[str, Any]) -> type[Job]:
+    """A Job subclass whose fields are the function's parameters."""
+    where = f"{function.__module__}.{function.__qualname__}"
+    if not inspect.isfunction(function):
+        raise JobError(f"@job takes a function, not {function!r}")
+    annotations: dict[str, Any] = {}
+    namespace: dict[str, Any] = {}
+    positional: list[str] = []
+    for name, parameter in inspect.signature(function).parameters.items():
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            raise JobError(f"{where}: a job cannot take {parameter}, since its fields must be known")
+        if parameter.kind is parameter.POSITIONAL_ONLY:
+            positional.append(name)
+        annotations[name] = Any if parameter.annotation is parameter.empty else parameter.annotation
+        if parameter.default is not parameter.empty:
+            namespace[name] = _field_default(parameter.default)
+
+    def call(self: Job) -> Any:
+        arguments = dict(vars(self))
+        return function(*[arguments.pop(name) for name in positional], **arguments)
+
+    async def call_async(self: Job) -> Any:
+        return await call(self)
+
+    namespace |= {
+        "__annotations__": annotations,
+        "__module__": function.__module__,
+        "__qualname__": function.__qualname__,
+        "__doc__": function.__doc__,
+        "handle": call_async if inspect.iscoroutinefunction(function) else call,
+    }
+    try:
+        return types.new_class(function.__name__, (Job,), options, lambda body: body.update(namespace))
+    except TypeError as error:
+        raise HeadraceError(f"{where}: {error}") from error
+
+
+def _field_default(default: Any) -> Any:
+    if type(default).__hash__ is None:
+        return dataclasses.field(default_factory=lambda: copy.copy(default))
+    return default

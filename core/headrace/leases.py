@@ -1,0 +1,136 @@
+"""Keeping the leases of a worker's deliveries, from a thread with its own loop and connection.
+
+A handler that blocks the worker's event loop, or a batch of slow ones, so loses nothing:
+leases are short, and last as long as the worker lives. A loop that is blocked for longer
+than ``stall_seconds`` counts as dead, and its leases run out.
+"""
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Final
+
+from headrace.driver import Backend, Driver, Settled
+from headrace.execution import Execution
+
+if TYPE_CHECKING:
+    from headrace.consumer import QueueConsumer
+
+logger = logging.getLogger("headrace")
+
+#: A lease is renewed when a third of it is over; looks are twice as frequent, so that one
+#: failed call still leaves time for another.
+_RENEW_AFTER: Final = 1 / 3
+_LOOK_EVERY: Final = 1 / 6
+
+
+class LeaseKeeper:
+    """Extends the leases of what the consumers hold, while their loop shows signs of life."""
+
+    def __init__(
+        self,
+        consumers: Sequence["QueueConsumer"],
+        backends: Mapping[str, Backend],
+        beat: Callable[[], float],
+        lost: Callable[[Execution], None],
+    ) -> None:
+        """``backends``: by config name, unopened, to be cloned; ``beat``: when the loop last
+        turned, on `time.monotonic`; ``lost``: told on the worker's loop of a lease that is over."""
+        self._consumers = consumers
+        self._backends = backends
+        self._beat = beat
+        self._lost = lost
+        self._home = asyncio.get_running_loop()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopping = threading.Event()
+        self._wake: asyncio.Event | None = None
+        self._opened: dict[str, Backend] = {}
+        self._drivers: dict[str, Driver] = {}
+        self._stalled = False
+        self._thread = threading.Thread(target=self._run, name="headrace-leases", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread. It connects when there is first a lease to extend."""
+        self._thread.start()
+
+    async def stop(self) -> None:
+        """End the thread and close its connections."""
+        self._stopping.set()
+        loop, wake = self._loop, self._wake
+        if loop is not None and wake is not None:
+            try:
+                loop.call_soon_threadsafe(wake.set)
+            except RuntimeError:
+                logger.debug("the lease keeper had ended before it was stopped")
+        await asyncio.get_running_loop().run_in_executor(None, self._thread.join)
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._keep())
+        except Exception:
+            logger.exception("the lease keeper ended; what this worker holds may be delivered again")
+
+    async def _keep(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._wake = asyncio.Event()
+        interval = min(each.settings.lease_seconds for each in self._consumers) * _LOOK_EVERY
+        try:
+            while not self._stopping.is_set():
+                try:
+                    async with asyncio.timeout(interval):
+                        await self._wake.wait()
+                except TimeoutError:
+                    pass
+                else:
+                    continue
+                if self._home_is_alive():
+                    for consumer in self._consumers:
+                        await self._extend(consumer)
+        finally:
+            for backend in self._opened.values():
+                await backend.close()
+
+    def _home_is_alive(self) -> bool:
+        silent = time.monotonic() - self._beat()
+        stalled = silent > min(each.settings.stall_seconds for each in self._consumers)
+        if stalled and not self._stalled:
+            logger.critical("the event loop has been blocked for %.0f s; its leases are no longer extended", silent)
+        self._stalled = stalled
+        return not stalled
+
+    async def _extend(self, consumer: "QueueConsumer") -> None:
+        lease = consumer.settings.lease_seconds
+        now = time.monotonic()
+        # list() of a set is one step to other threads, and so is each attribute read below.
+        due = [each for each in list(consumer.held) if now - each.leased > lease * _RENEW_AFTER and not each.settling]
+        if not due:
+            return
+        try:
+            driver = await self._driver(consumer)
+            size = consumer.capabilities.max_batch
+            for start in range(0, len(due), size):
+                batch = due[start : start + size]
+                results = await driver.extend([each.delivery.receipt for each in batch], lease)
+                for execution, result in zip(batch, results, strict=True):
+                    if result is Settled.DONE:
+                        execution.leased = now
+                    elif result is Settled.STALE:
+                        self._home.call_soon_threadsafe(self._lost, execution)
+        except Exception as error:
+            # The consumer's own calls tell of a lost backend; this one tries again at its next look.
+            logger.debug("leases of %s were not extended: %s", consumer.settings.name, error)
+
+    async def _driver(self, consumer: "QueueConsumer") -> Driver:
+        name = consumer.settings.name
+        if name not in self._drivers:
+            key = consumer.settings.backend
+            if key not in self._opened:
+                backend = self._backends[key].clone()
+                await backend.open()
+                self._opened[key] = backend
+            self._drivers[name] = self._opened[key].driver(
+                consumer.settings.prefix, lease_seconds=consumer.settings.lease_seconds
+            )
+        return self._drivers[name]

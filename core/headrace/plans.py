@@ -1,0 +1,182 @@
+"""How each job is run: its terms, its decoder, its handler inside the middleware.
+
+Owns the precedence push, job, queue, built-in, and where a handler runs: ``async def`` on
+the loop, ``def`` in a thread. When it runs, and what follows, is the consumer's business.
+"""
+
+import asyncio
+import contextvars
+import functools
+import inspect
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from headrace.config import Backoff, QueueSettings
+from headrace.context import Current
+from headrace.driver import Message
+from headrace.errors import ConfigError, InvalidPayload, JobError, UnknownJob
+from headrace.imports import import_object
+from headrace.job import Job, OnTimeout, declared_jobs
+from headrace.queue import OPTIONS_HEADER, PushOptions
+from headrace.retry import RetrySeconds
+
+if TYPE_CHECKING:
+    from headrace.app import Headrace
+
+Invoke = Callable[[Current, Job], Awaitable[object]]
+Middleware = Callable[[Current, Callable[[], Any]], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What holds for one run, once push, job and queue have been heard."""
+
+    max_retries: int
+    retry_seconds: RetrySeconds
+    handle_timeout: float  #: seconds; 0: none
+    on_timeout: OnTimeout
+
+
+@dataclass(frozen=True, slots=True)
+class JobPlan:
+    """How the jobs of one class are run on one queue."""
+
+    job_class: type[Job]
+    decode: Callable[[bytes], Job]
+    terms: Terms
+    invoke: Invoke | None  #: ``None``: call ``handle()`` and await it, nothing else
+
+    def terms_of(self, message: Message) -> Terms:
+        """The terms of one message; its push may have stated some."""
+        stated = message.headers.get(OPTIONS_HEADER)
+        if stated is None:
+            return self.terms
+        try:
+            options = msgspec.json.decode(stated, type=_WrittenOptions)
+        except msgspec.MsgspecError as error:
+            raise InvalidPayload(f"the options that the push stated: {error}") from None
+        given = {name: value for name in options.__struct_fields__ if (value := getattr(options, name)) is not None}
+        return replace(self.terms, **given)
+
+
+class _WrittenOptions(PushOptions, frozen=True):
+    """`PushOptions` as they are read back, each value of its own type."""
+
+    retry_seconds: float | tuple[float, ...] | Backoff | None = None
+
+
+class Plans:
+    """The plans of one queue's jobs, made when first asked for."""
+
+    def __init__(
+        self, app: "Headrace", settings: QueueSettings, middleware: Sequence[Middleware], threads: ThreadPoolExecutor
+    ) -> None:
+        self._app = app
+        self._settings = settings
+        self._middleware = middleware
+        self._threads = threads
+        self._plans: dict[str, JobPlan] = {}
+
+    def get(self, name: str) -> JobPlan:
+        """The plan for a wire name. Raises `UnknownJob`, or `JobError` for a declaration that cannot be run."""
+        plan = self._plans.get(name)
+        if plan is None:
+            job_class = declared_jobs().get(name)
+            if job_class is None:
+                raise UnknownJob(f"no job {name!r} is declared here; is its module among the config's imports?")
+            plan = self._plans[name] = self._make(job_class)
+        return plan
+
+    def check(self) -> None:
+        """Make the plans of all jobs declared for this queue, so that what is wrong is found at start."""
+        for name, job_class in declared_jobs().items():
+            if job_class.job_options.queue == self._settings.name:
+                self.get(name)
+
+    def _make(self, job_class: type[Job]) -> JobPlan:
+        options, queue = job_class.job_options, self._settings
+        terms = Terms(
+            max_retries=_first(options.max_retries, queue.max_retries),
+            retry_seconds=_first(options.retry_seconds, queue.retry_seconds),
+            handle_timeout=_first(options.handle_timeout, queue.handle_timeout),
+            on_timeout=_first(options.on_timeout, queue.on_timeout),
+        )
+        if terms.on_timeout == "cancel" and not options.is_async:
+            raise ConfigError(
+                f"{options.source} has a sync handler, and a thread cannot be cancelled; "
+                "make handle() an 'async def', or set on_timeout='continue'"
+            )
+        return JobPlan(job_class, self._app.codec(job_class).decode, terms, self._invoke(job_class))
+
+    def _invoke(self, job_class: type[Job]) -> Invoke | None:
+        if job_class.job_options.is_async:
+            if not self._middleware:
+                return None
+            for each in self._middleware:
+                if not inspect.iscoroutinefunction(each):
+                    raise ConfigError(
+                        f"middleware: {_name(each)} is a plain function and cannot surround the async handler of "
+                        f"{job_class.job_options.source}; make it an 'async def' that awaits call_next()"
+                    )
+            return functools.partial(_around, self._middleware, _call_async)
+        # Plain middleware runs in the handler's own thread, inside all that is async.
+        inner = [each for each in self._middleware if not inspect.iscoroutinefunction(each)]
+        outer = [each for each in self._middleware if inspect.iscoroutinefunction(each)]
+        in_thread = functools.partial(_call_in_thread, self._threads, inner)
+        return functools.partial(_around, outer, in_thread) if outer else in_thread
+
+
+def load_middleware(references: Sequence[str]) -> list[Middleware]:
+    """The functions that the config's ``middleware`` names, outermost first."""
+    return [import_object(reference, "middleware") for reference in references]
+
+
+async def _call_async(run: Current, job: Job) -> object:
+    return await job.handle()  # type: ignore[misc]
+
+
+async def _call_in_thread(
+    threads: ThreadPoolExecutor, middleware: Sequence[Middleware], run: Current, job: Job
+) -> object:
+    call: Callable[[], object] = job.handle
+    for each in reversed(middleware):
+        call = functools.partial(each, run, call)
+    # The error comes back as a value: a StopIteration set on a future would never arrive.
+    error = await asyncio.get_running_loop().run_in_executor(
+        threads, contextvars.copy_context().run, _caught, call, job.job_options.source
+    )
+    if error is not None:
+        raise error
+    return None
+
+
+def _caught(call: Callable[[], object], source: str) -> BaseException | None:
+    try:
+        if inspect.isawaitable(call()):
+            raise JobError(f"{source}: handle() returned an awaitable from a plain 'def'; declare it 'async def'")
+    except StopIteration as error:
+        wrapped = RuntimeError("the handler raised StopIteration")
+        wrapped.__cause__ = error
+        return wrapped
+    except BaseException as error:
+        return error
+    return None
+
+
+async def _around(middleware: Sequence[Middleware], innermost: Invoke, run: Current, job: Job) -> object:
+    call: Callable[[], Any] = functools.partial(innermost, run, job)
+    for each in reversed(middleware):
+        call = functools.partial(each, run, call)
+    return await call()
+
+
+def _first(stated: Any, otherwise: Any) -> Any:
+    return otherwise if stated is None else stated
+
+
+def _name(function: Middleware) -> str:
+    return getattr(function, "__qualname__", repr(function))

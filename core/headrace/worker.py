@@ -1,0 +1,521 @@
+"""The consumer engine: one group of queues, served by one process or by your own loop.
+
+Owns how many deliveries are taken and when, the order among the group's queues, and how a
+worker starts and stops. What becomes of each delivery is decided in ``consumer.py``.
+"""
+
+import asyncio
+import contextlib
+import inspect
+import logging
+import os
+import socket
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Coroutine, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from headrace.availability import Availability
+from headrace.consumer import QueueConsumer
+from headrace.errors import BackendUnavailable, JobError
+from headrace.events import BackendBack, BackendLost, QueueLength, WorkerStarted, WorkerStopped
+from headrace.execution import Execution
+from headrace.imports import import_object
+from headrace.job import Job
+from headrace.leases import LeaseKeeper
+from headrace.plans import Plans, load_middleware
+from headrace.queue import Queue
+
+if TYPE_CHECKING:
+    from headrace.app import Headrace
+
+logger = logging.getLogger("headrace")
+
+T = TypeVar("T")
+
+#: Seconds of work to have at hand: longer than any round trip, short enough that nobody waits for it.
+_AHEAD_SECONDS: Final = 0.1
+#: Seconds between two looks at how fast jobs go; shorter ones would measure chance.
+_MEASURE_SECONDS: Final = 0.01
+#: Seconds after which what was prefetched and has not started is given back to others.
+_SURPLUS_SECONDS: Final = 1.0
+#: Seconds between signs of life to the lease keeper, and looks for surplus.
+_TICK_SECONDS: Final = 1.0
+#: Seconds that a cancelled handler has for its cleaning up, and the last calls for their answers.
+_GRACE_SECONDS: Final = 5.0
+#: Seconds between looks where a backend cannot wait without reserving.
+_POLL_SECONDS: Final = 1.0
+#: Seconds of waiting in a pop when the worker shall end with its queues: while handlers run,
+#: and once the queues are known to hold something that is not due or not ours.
+_ENDING_WAIT: Final = 0.02
+_LINGERING_WAIT: Final = 0.25
+
+
+class Worker:
+    """Runs the jobs of one group of queues, in strict order, ``concurrency`` at once.
+
+    Made by `Headrace.worker`. `run` is called once.
+    """
+
+    def __init__(
+        self, app: "Headrace", queues: Sequence[str], *, concurrency: int | None = None, max_messages: int | None = None
+    ) -> None:
+        if concurrency is not None and concurrency < 1:
+            raise ValueError(f"concurrency is {concurrency}; it must be 1 or more")
+        self.app = app
+        self.queues: list[Queue] = [app.queue(name) for name in dict.fromkeys(queues)]
+        settings = [each.settings for each in self.queues]
+        self.limit = concurrency or max(each.concurrent.limit for each in settings)
+        self.max_messages = max(each.max_messages for each in settings) if max_messages is None else max_messages
+        self.shutdown_timeout = max(each.shutdown_timeout for each in settings)
+        self.name = f"{socket.gethostname()}:{os.getpid()}"
+        self.handled = 0  #: handlers that have ended, and messages that could not be run
+        self.overrun = False  #: it stopped because every slot was held by a handler past its timeout
+        self.abandoned = 0  #: handlers that still ran when the worker ended; their threads go on
+        self.state: Any = None
+        self.loop: asyncio.AbstractEventLoop
+        self._concurrency = concurrency
+        self._consumers: list[QueueConsumer] = []
+        self._alone: deque[Execution] = deque()
+        self._alone_task: asyncio.Task[None] | None = None
+        self._callbacks: set[asyncio.Task[None]] = set()
+        self._running = 0
+        self._started = 0
+        self._rate = 0.0
+        self._measured_at = 0.0
+        self._measured_handled = 0
+        self._low = 0  #: fetch more when no more than this is buffered
+        self._beat = 0.0
+        self._room = asyncio.Event()
+        self._lingering = False  #: the queues hold only what is not due, or not ours
+        self._indebted = False  #: fetching waits for acks to be confirmed
+        self._stopping = asyncio.Event()
+        self._hurrying = asyncio.Event()
+
+    def stop(self) -> None:
+        """Stop gracefully; called a second time, at once. Call it on the worker's loop: from a signal handler, say."""
+        if self._stopping.is_set():
+            self._hurrying.set()
+        self._stopping.set()
+
+    async def run(self, *, until_empty: bool = False) -> int:
+        """Work until `stop`, or ``max_messages``; how many messages were handled.
+
+        ``until_empty``: also ends once nothing is waiting, delayed or reserved on any of the queues.
+        Cancelled, it stops gracefully too. Raises `ConfigError` or `JobError` before the
+        first message if the declared jobs cannot be run as configured.
+        """
+        self.loop = asyncio.get_running_loop()
+        self._beat = time.monotonic()
+        async with contextlib.AsyncExitStack() as stack:
+            await stack.enter_async_context(self.app)
+            self.app.load_jobs()
+            threads = ThreadPoolExecutor(self.limit, thread_name_prefix="headrace-job")
+            stack.callback(threads.shutdown, wait=False, cancel_futures=True)
+            self._consumers = self._make_consumers(threads)
+            if not await self._open():
+                return 0
+            self.state = await stack.enter_async_context(lifespan_of(self.app))
+            keeper = self._make_keeper()
+            if keeper is not None:
+                keeper.start()
+                stack.push_async_callback(keeper.stop)
+            self._emit(WorkerStarted(queue=None, worker=self.name))
+            helpers = [self.loop.create_task(each) for each in (self._tick(), self._tell_lengths())]
+            fetching = self.loop.create_task(self._fetch(until_empty))
+            stopping = self.loop.create_task(self._stopping.wait())
+            try:
+                await asyncio.wait((fetching, stopping), return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                self._stopping.set()
+                await self._shut_down(fetching)
+                await _end((*helpers, stopping))
+            if not fetching.cancelled():
+                fetching.result()
+            self._emit(WorkerStopped(queue=None, worker=self.name, handled=self.handled))
+            await self.app.events.drain()
+        return self.handled
+
+    # Starting
+
+    def _make_consumers(self, threads: ThreadPoolExecutor) -> list[QueueConsumer]:
+        middleware = load_middleware(self.app.config.middleware)
+        availabilities: dict[str, Availability] = {}
+        consumers = []
+        for queue in self.queues:
+            settings = queue.settings
+            plans = Plans(self.app, settings, middleware, threads)
+            plans.check()
+            limit = self._concurrency or settings.concurrent.limit
+            availability = availabilities.get(settings.backend)
+            if availability is None:
+                availability = availabilities[settings.backend] = self._make_availability(settings.name)
+            consumers.append(QueueConsumer(self, queue, plans, limit, availability))
+        return consumers
+
+    def _make_availability(self, queue: str) -> Availability:
+        return Availability(
+            on_lost=lambda error: self._emit(BackendLost(queue=queue, worker=self.name, error=error)),
+            on_back=lambda seconds: self._emit(BackendBack(queue=queue, worker=self.name, seconds=seconds)),
+        )
+
+    async def _open(self) -> bool:
+        """Open what the queues need, trying as long as it may help; false if stopped before that."""
+        for consumer in self._consumers:
+            while True:
+                try:
+                    consumer.driver = await consumer.availability.ask(consumer.queue.driver())
+                    break
+                except BackendUnavailable:
+                    pause = max(0.0, consumer.availability.retry_at - time.monotonic())
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(self._stopping.wait(), pause)
+                if self._stopping.is_set():
+                    return False
+        return True
+
+    def _make_keeper(self) -> LeaseKeeper | None:
+        timed = [each for each in self._consumers if each.capabilities.leases == "timed"]
+        if not timed:
+            return None
+        backends = {each.settings.backend: self.app.backend(each.settings.backend) for each in timed}
+        return LeaseKeeper(timed, backends, lambda: self._beat, _tell_lease_lost)
+
+    # Taking
+
+    async def _fetch(self, until_empty: bool) -> None:
+        """Keep the slots full, and no more at hand than will start soon. Ends when nothing is left to do."""
+        while True:
+            self._measure()
+            asked = came = 0
+            for consumer in self._consumers:
+                demand = self._demand(consumer)
+                if not demand or time.monotonic() < consumer.availability.retry_at:
+                    continue
+                asked += 1
+                try:
+                    came += await consumer.pop(demand, self._wait(until_empty))
+                except Exception as error:
+                    logger.debug("pop on %s: %s", consumer.settings.name, error)
+                self.fill()
+            if came:
+                self._lingering = False
+                continue
+            if self._spent():
+                return
+            if not asked:
+                await self._until_room()
+            elif until_empty and await self._nothing_left():
+                return
+            elif len(self._consumers) > 1:
+                await self._until_ready(until_empty)
+
+    def _wait(self, until_empty: bool) -> float:
+        """How long a pop may wait: not at all where other queues want a look."""
+        if len(self._consumers) > 1:
+            return 0.0
+        pop_timeout = self._consumers[0].settings.pop_timeout
+        return min(pop_timeout, self._ending_wait()) if until_empty else pop_timeout
+
+    def _ending_wait(self) -> float:
+        return _LINGERING_WAIT if self._lingering and not self._running else _ENDING_WAIT
+
+    def _demand(self, consumer: QueueConsumer) -> int:
+        """How many deliveries to ask for; 0 if there is no need yet."""
+        if self._alone or self._stopping.is_set() or self.overrun:
+            return 0
+        buffered = self._buffered()
+        free = min(self.limit - self._running - buffered, consumer.limit - len(consumer.running) - len(consumer.buffer))
+        largest = consumer.capabilities.max_batch
+        ahead = min(int(self._rate * _AHEAD_SECONDS), largest)
+        self._low = ahead // 2
+        unsettled = len(consumer.held) - len(consumer.running) - len(consumer.buffer)
+        # Acks that lag behind are a debt to re-execute: bounded, and paid before more is taken.
+        self._indebted = unsettled > 2 * largest
+        if self._indebted or free + ahead < max(1, self._low):
+            return 0
+        left = self.max_messages - self._started - buffered if self.max_messages else largest
+        return max(0, min(free + ahead, largest, left))
+
+    def _measure(self) -> None:
+        """How many jobs end in a second, judged anew each time enough has passed."""
+        now = time.monotonic()
+        elapsed = now - self._measured_at
+        if elapsed >= _MEASURE_SECONDS:
+            rate = (self.handled - self._measured_handled) / elapsed
+            self._rate = rate if rate < self._rate / 4 else (self._rate + rate) / 2
+            self._measured_at, self._measured_handled = now, self.handled
+
+    def _buffered(self) -> int:
+        if len(self._consumers) == 1:
+            return len(self._consumers[0].buffer)
+        return sum(len(each.buffer) for each in self._consumers)
+
+    def _spent(self) -> bool:
+        """Whether ``max_messages`` have been handled, or no slot will come free."""
+        return bool(self.overrun or (self.max_messages and self.handled >= self.max_messages and not self._running))
+
+    async def _until_room(self) -> None:
+        """Wait until a slot comes free, or the backend may be tried again."""
+        self._room.clear()
+        now = time.monotonic()
+        pause = min(
+            (each.availability.retry_at - now for each in self._consumers if each.availability.retry_at > now),
+            default=None,
+        )
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._room.wait(), pause)
+
+    async def _until_ready(self, until_empty: bool) -> None:
+        """Wait until one of several queues has something, reserving nothing."""
+        wait = self._ending_wait() if until_empty else min(each.settings.pop_timeout for each in self._consumers)
+        waits: list[asyncio.Task[Any]] = []
+        for consumer in self._consumers:
+            if consumer.capabilities.wait_ready and time.monotonic() >= consumer.availability.retry_at:
+                waits.append(self.loop.create_task(consumer.availability.ask(consumer.driver.wait_ready(wait), wait)))
+            else:
+                waits.append(self.loop.create_task(asyncio.sleep(min(wait, _POLL_SECONDS))))
+        try:
+            done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                if task.exception() is not None:
+                    logger.debug("wait_ready: %s", task.exception())
+        finally:
+            await _end(waits)
+
+    async def _nothing_left(self) -> bool:
+        """Whether the queues are empty but for what rests in ``failed`` and ``timeout``."""
+        for consumer in self._consumers:
+            if consumer.held or consumer.running or not all(each.idle for each in consumer.batchers):
+                return False
+        for consumer in self._consumers:
+            try:
+                info = await consumer.availability.ask(consumer.driver.info())
+            except Exception:
+                return False
+            if info.waiting or info.delayed or info.reserved:
+                self._lingering = True
+                return False
+        return True
+
+    # Running
+
+    def fill(self) -> None:
+        """Start what is at hand in the slots that are free, the first queue's first."""
+        if self._alone:
+            if self._alone_task is None:
+                self._alone_task = self.loop.create_task(self._run_alone())
+            return
+        if self._stopping.is_set():
+            return
+        for consumer in self._consumers:
+            buffer = consumer.buffer
+            while buffer and self._running < self.limit and len(consumer.running) < consumer.limit:
+                self._running += 1
+                self._started += 1
+                consumer.start(buffer.popleft())
+
+    def finished(self) -> None:
+        """A slot came free."""
+        self._running -= 1
+        self.handled += 1
+        self.fill()
+        if self._buffered() <= self._low:
+            self._room.set()
+
+    def settled(self) -> None:
+        """A batch of deliveries was settled; perhaps fetching waited for that."""
+        if self._indebted:
+            self._room.set()
+
+    def overran(self) -> None:
+        """A handler went past its timeout and goes on; if all have, this worker can do no more."""
+        running = [each for consumer in self._consumers for each in consumer.running]
+        if len(running) >= self.limit and all(each.timed_out for each in running):
+            logger.error("all %d slots are held by handlers past their timeout; this worker ends", self.limit)
+            self.overrun = True
+            self._room.set()
+            self._stopping.set()
+
+    def run_alone(self, execution: Execution) -> None:
+        """Run a suspect in this process once nothing else is in flight."""
+        if execution.started:
+            # A child did not know its job; that was no run, and is not counted as one.
+            execution.started = 0.0
+            self._started -= 1
+            self.handled -= 1
+        execution.alone = True
+        self._alone.append(execution)
+        self.fill()
+
+    async def _run_alone(self) -> None:
+        while self._alone and not self._stopping.is_set():
+            for consumer in self._consumers:
+                consumer.give_back_buffer()
+            running = [each.task for consumer in self._consumers for each in consumer.running if each.task]
+            if running:
+                await asyncio.wait(running)
+            await self._settle_all()
+            if self._stopping.is_set():
+                break
+            execution = self._alone[0]
+            self._running += 1
+            self._started += 1
+            execution.consumer.start(execution)
+            assert execution.task is not None
+            await asyncio.wait((execution.task,))
+            await self._settle_all()
+            self._alone.popleft()
+        self._alone_task = None
+        self._room.set()
+
+    async def _settle_all(self) -> None:
+        for consumer in self._consumers:
+            for batcher in consumer.batchers:
+                await batcher.drain()
+
+    def call_failed(self, job: Job, error: BaseException) -> None:
+        """Call a job's ``failed``; what it raises is logged."""
+        task = self.loop.create_task(self._call_failed(job, error))
+        self._callbacks.add(task)
+        task.add_done_callback(self._callbacks.discard)
+
+    async def _call_failed(self, job: Job, error: BaseException) -> None:
+        if not isinstance(error, Exception):
+            shown, error = error, JobError(f"the handler raised {error!r}")
+            error.__cause__ = shown
+        try:
+            if inspect.iscoroutinefunction(job.failed):
+                await job.failed(error)
+            else:
+                await asyncio.to_thread(job.failed, error)
+        except (Exception, SystemExit):
+            logger.exception("failed() of %s raised; its message rests in 'failed'", job.job_options.name)
+
+    # Beside
+
+    async def _tick(self) -> None:
+        """Show the lease keeper that the loop turns, and give back what has waited here too long."""
+        while True:
+            self._beat = time.monotonic()
+            for consumer in self._consumers:
+                if consumer.give_back_buffer(self._beat - _SURPLUS_SECONDS):
+                    self._rate = 0.0
+            await asyncio.sleep(_TICK_SECONDS)
+
+    async def _tell_lengths(self) -> None:
+        async def tell(consumer: QueueConsumer) -> None:
+            while True:
+                await asyncio.sleep(consumer.settings.queue_length_seconds)
+                if self.app.events.hears(QueueLength):
+                    info, _ = await consumer.availability.insist(consumer.driver.info)
+                    self._emit(QueueLength(queue=consumer.settings.name, worker=self.name, info=info))
+
+        tellers = [self.loop.create_task(tell(each)) for each in self._consumers if each.settings.queue_length_seconds]
+        try:
+            await asyncio.gather(*tellers)
+        finally:
+            await _end(tellers)
+
+    def _emit(self, event: Any) -> None:
+        self.app.events.emit(event)
+
+    # Stopping
+
+    async def _shut_down(self, fetching: asyncio.Task[None]) -> None:
+        """Promise 7, in the one order that loses nothing and spends nothing.
+
+        No more is taken, then what never started goes back, so that others begin it at
+        once; only then are running handlers waited for. What does not end is cancelled and
+        given back. Acks and all other moves are flushed last, while leases are still kept.
+        """
+        give_up_at = time.monotonic() + self.shutdown_timeout
+        await _end((fetching, *((self._alone_task,) if self._alone_task else ())))
+        for consumer in self._consumers:
+            consumer.give_back_buffer()
+        for execution in self._alone:
+            if not execution.started and not execution.settling:
+                execution.consumer.give_back(execution)
+        await self._unless_hurried(self._wait_for_handlers(), give_up_at - time.monotonic())
+        await self._cancel_handlers()
+        left = max(_GRACE_SECONDS, give_up_at - time.monotonic())
+        await self._unless_hurried(self._flush(), left, grace=_GRACE_SECONDS)
+        for consumer in self._consumers:
+            for batcher in consumer.batchers:
+                for item in batcher.abandon():
+                    logger.error("%s: not settled at the end, and comes back by its lease", _message_id(item))
+        await _end(self._callbacks)
+
+    async def _wait_for_handlers(self) -> None:
+        while tasks := [task for task in self._tasks() if not task.done()]:
+            await asyncio.wait(tasks)
+
+    async def _cancel_handlers(self) -> None:
+        """Cancel what still runs and give it back; a thread cannot be cancelled, and is left behind."""
+        for consumer in self._consumers:
+            for execution in tuple(consumer.running):
+                if not execution.settling and execution.plan is not None:
+                    execution.cancelled_for = execution.cancelled_for or "stop"
+                if execution.task is not None:
+                    execution.task.cancel()
+        tasks = [task for task in self._tasks() if not task.done()]
+        if tasks:
+            await asyncio.wait(tasks, timeout=_GRACE_SECONDS)
+        for consumer in self._consumers:
+            for execution in tuple(consumer.running):
+                # It suppresses its cancellation. Its message goes back all the same.
+                self.abandoned += 1
+                if not execution.settling:
+                    consumer.give_back(execution)
+
+    async def _flush(self) -> None:
+        await self._settle_all()
+        if self._callbacks:
+            await asyncio.wait(self._callbacks)
+        await self._settle_all()
+
+    def _tasks(self) -> Iterable[asyncio.Task[None]]:
+        return [each.task for consumer in self._consumers for each in consumer.running if each.task is not None]
+
+    async def _unless_hurried(self, work: Coroutine[Any, Any, None], seconds: float, grace: float = 0.0) -> None:
+        """Do ``work`` for at most ``seconds``; once hurried, for at most ``grace``."""
+        doing = self.loop.create_task(work)
+        hurried = self.loop.create_task(self._hurrying.wait())
+        await asyncio.wait((doing, hurried), timeout=max(0.0, seconds), return_when=asyncio.FIRST_COMPLETED)
+        if not doing.done() and grace and hurried.done():
+            await asyncio.wait((doing,), timeout=grace)
+        await _end((doing, hurried))
+
+
+@contextlib.asynccontextmanager
+async def lifespan_of(app: "Headrace") -> AsyncIterator[Any]:
+    """The config's ``lifespan`` around a worker; yields what it yields, ``None`` without one."""
+    if app.config.lifespan is None:
+        yield None
+        return
+    make = import_object(app.config.lifespan, "lifespan")
+    manager = make(app) if inspect.signature(make).parameters else make()
+    async with manager as state:
+        yield state
+
+
+async def _end(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """Cancel tasks and wait until they are gone."""
+    tasks = [each for each in tasks if each is not None]
+    for task in tasks:
+        task.cancel()
+    results: Awaitable[Sequence[Any]] = asyncio.gather(*tasks, return_exceptions=True)
+    for result in await results:
+        if isinstance(result, Exception):
+            logger.debug("a task of the worker ended with an error", exc_info=result)
+
+
+def _tell_lease_lost(execution: Execution) -> None:
+    if execution in execution.consumer.held and not execution.settling:
+        execution.consumer.lease_lost(execution)
+
+
+def _message_id(item: Any) -> str:
+    execution: Execution = item if isinstance(item, Execution) else item.execution
+    return f"{execution.message.name} {execution.message.id}"

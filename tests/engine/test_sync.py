@@ -1,0 +1,156 @@
+"""Pushing from code that runs on no event loop."""
+
+import asyncio
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from headrace import Headrace, Job, context, job
+from headrace.errors import UnknownQueue, WrongContext
+
+from .conftest import MakeApp
+
+ran: list[Any] = []
+
+
+class Greet(Job):
+    name: str
+
+    async def handle(self) -> None:
+        ran.append(self.name)
+
+
+class GreetFromHandler(Job):
+    def handle(self) -> None:
+        Greet(name="pushed by a sync handler").push_sync()
+
+
+@job
+async def greet(name: str) -> None:
+    ran.append(name)
+
+
+@pytest.fixture(autouse=True)
+def fresh() -> None:
+    ran.clear()
+
+
+async def drain(app: Headrace) -> None:
+    async with app:
+        await app.worker().run(until_empty=True)
+
+
+def threads() -> set[str]:
+    return {each.name for each in threading.enumerate()}
+
+
+def test_every_verb_has_a_blocking_twin(make_app: MakeApp) -> None:
+    app = make_app()
+    queue = app.sync().queue("default")
+    pushed = queue.push(Greet(name="a"), delay=60)
+    assert queue.info().delayed == 1
+    assert queue.cancel(pushed)
+    ids = queue.push_many([Greet(name="b"), Greet(name="c")])
+    assert [each.message.id for each in queue.list("waiting")] == ids
+    found = queue.find(ids[0])
+    assert found is not None
+    assert found.arguments == {"name": "b"}
+    assert queue.flush("waiting", ids=[ids[0]]) == 1
+    assert queue.reload("failed") == 0
+    asyncio.run(drain(app))
+    assert ran == ["c"]
+    app.sync().close()
+    assert "headrace-sync" not in threads()
+
+
+def test_jobs_and_functions_push_to_the_app_entered(make_app: MakeApp) -> None:
+    app = make_app()
+    context.enter(app)
+    try:
+        Greet(name="a").push_sync()
+        greet.push_sync("b")
+        app.queue().push_sync(Greet(name="c"))
+        asyncio.run(drain(app))
+    finally:
+        context.leave(app)
+        app.sync().close()
+    assert sorted(ran) == ["a", "b", "c"]
+
+
+def test_a_sync_handler_can_push(make_app: MakeApp) -> None:
+    app = make_app()
+
+    async def main() -> None:
+        async with app:
+            await app.queue().push(GreetFromHandler())
+            await app.worker().run(until_empty=True)
+
+    asyncio.run(main())
+    app.sync().close()
+    assert ran == ["pushed by a sync handler"]
+
+
+def test_many_threads_share_one_connection_and_lose_nothing(make_app: MakeApp) -> None:
+    app = make_app()
+    queue = app.sync().queue("default")
+
+    def push(thread: int) -> None:
+        for number in range(50):
+            queue.push(Greet(name=f"{thread}-{number}"))
+
+    pushers = [threading.Thread(target=push, args=(n,)) for n in range(8)]
+    for each in pushers:
+        each.start()
+    assert len([each for each in threading.enumerate() if each.name == "headrace-sync"]) == 1
+    for each in pushers:
+        each.join()
+    asyncio.run(drain(app))
+    app.sync().close()
+    assert len(ran) == len(set(ran)) == 400
+
+
+def test_a_forked_child_pushes_over_a_connection_of_its_own(tmp_path: Path) -> None:
+    app = Headrace({"backend": "sqlite", "backends": {"sqlite": {"path": str(tmp_path / "jobs.db")}}})
+    queue = app.sync().queue("default")
+    queue.push(Greet(name="parent"))
+    child = os.fork()
+    if not child:
+        # In the child nothing of pytest may run on.
+        try:
+            queue.push(Greet(name="child"))
+            app.sync().close()
+            os._exit(0)
+        finally:
+            os._exit(1)
+    assert os.waitpid(child, 0)[1] == 0
+    queue.push(Greet(name="parent again"))
+    asyncio.run(drain(app))
+    app.sync().close()
+    assert sorted(ran) == ["child", "parent", "parent again"]
+
+
+async def test_blocking_on_an_event_loops_own_thread_is_refused(make_app: MakeApp) -> None:
+    with pytest.raises(WrongContext, match=r"await push\(\) instead"):
+        make_app().queue().push_sync(Greet(name="a"))
+
+
+def test_a_bare_push_without_an_event_loop_names_its_twin() -> None:
+    with pytest.raises(WrongContext, match=r"call push_sync\(\)"):
+        Greet(name="a").push()
+    with pytest.raises(WrongContext, match=r"call push_sync\(\)"):
+        greet.push("a")
+
+
+async def test_a_bare_push_without_an_app_says_how_to_enter_one() -> None:
+    with pytest.raises(WrongContext, match="async with Headrace"):
+        Greet(name="a").push()
+
+
+def test_an_error_of_the_call_is_raised_to_the_caller(make_app: MakeApp) -> None:
+    app = make_app()
+    with pytest.raises(UnknownQueue, match="default"):
+        app.sync().queue("defualt").info()
+    app.sync().close()

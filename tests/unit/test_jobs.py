@@ -1,0 +1,257 @@
+"""Declaring jobs, and carrying their fields."""
+
+import dataclasses
+import enum
+import uuid
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from headrace import Job, job
+from headrace.codec import JobCodec
+from headrace.config import Backoff
+from headrace.errors import InvalidPayload, JobError, UnknownJob
+from headrace.job import declared_jobs
+from headrace.retry import retry_delay
+
+
+class Colour(enum.Enum):
+    RED = "red"
+
+
+@dataclasses.dataclass(frozen=True)
+class Address:
+    street: str
+    lines: tuple[str, ...] = ()
+
+
+class Everything(Job):
+    number: int
+    ratio: float
+    text: str
+    raw: bytes
+    when: datetime
+    naive: datetime
+    day: date
+    clock: time
+    span: timedelta
+    price: Decimal
+    key: uuid.UUID
+    colour: Colour
+    home: Address
+    homes: list[Address]
+    tags: set[str]
+    table: dict[str, int]
+    by_number: dict[int, Address]
+    maybe: str | None
+    either: int | str
+    anything: dict[str, Any]
+    nothing: None = None
+    names: list[str] = dataclasses.field(default_factory=list)
+
+    async def handle(self) -> None: ...
+
+
+def everything(**changed: Any) -> Everything:
+    values: dict[str, Any] = {
+        "number": 2**60,
+        "ratio": 0.1,
+        "text": 'né "\x00\u2028 😀',
+        "raw": bytes(range(256)),
+        "when": datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC),
+        "naive": datetime(2026, 1, 2, 3, 4, 5),  # noqa: DTZ001 - carried as it is
+        "day": date(2026, 1, 2),
+        "clock": time(3, 4, 5),
+        "span": timedelta(days=3, microseconds=7),
+        "price": Decimal("12.300"),
+        "key": uuid.UUID(int=7),
+        "colour": Colour.RED,
+        "home": Address("Main", ("a", "b")),
+        "homes": [Address("x")],
+        "tags": {"a", "b"},
+        "table": {"": 1, "é": 2},
+        "by_number": {7: Address("y")},
+        "maybe": None,
+        "either": "5",
+        "anything": {"a": [1, 2.5, None, True, {"b": "c"}]},
+    }
+    return Everything(**values | changed)
+
+
+def test_every_kind_of_field_comes_back_unchanged() -> None:
+    codec = JobCodec(Everything)
+    for each in (everything(), everything(maybe="x", either=5, names=["a"])):
+        back = codec.decode(codec.encode(each))
+        assert back == each
+        assert type(back.price) is Decimal
+        assert str(back.price) == "12.300"
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"number": "5"}, "Expected `int`, got `str` - at `$.number`"),
+        ({"number": True}, "Expected `int`, got `bool` - at `$.number`"),
+        ({"ratio": float("nan")}, "Expected `float`, got `null` - at `$.ratio`"),
+        ({"home": Address(5)}, "Expected `str`, got `int` - at `$.home.street`"),  # type: ignore[arg-type]
+        ({"homes": [Address("a", (1,))]}, "at `$.homes[0].lines[0]`"),  # type: ignore[arg-type]
+        ({"anything": {"a": (1, 2)}}, "at `$.anything`; annotate the field with the type that it holds"),
+        ({"anything": {"when": datetime(2026, 1, 1, tzinfo=UTC)}}, "at `$.anything`"),
+        ({"anything": object()}, "Everything: "),
+        ({"text": "\ud800"}, "Everything: "),
+    ],
+)
+def test_what_a_worker_would_not_get_back_is_refused_naming_the_field(changed: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidPayload) as error:
+        JobCodec(Everything).encode(everything(**changed))
+    assert message in str(error.value)
+
+
+def test_a_field_that_is_not_known_here_is_no_damage_but_news() -> None:
+    class Small(Job):
+        number: int
+
+        async def handle(self) -> None: ...
+
+    codec = JobCodec(Small)
+    with pytest.raises(UnknownJob, match="Small has no field 'colour' here"):
+        codec.decode(b'{"number": 1, "colour": "red"}')
+    with pytest.raises(InvalidPayload, match="missing required field `number`"):
+        codec.decode(b"{}")
+
+
+def test_a_field_that_cannot_be_carried_is_named() -> None:
+    class Odd(Job):
+        thing: Job | int | dataclasses.Field[int]
+
+        async def handle(self) -> None: ...
+
+    with pytest.raises(JobError, match="Odd: its fields cannot be carried"):
+        JobCodec(Odd)
+
+
+def test_jobs_are_frozen_keyword_only_dataclasses() -> None:
+    greeting = everything()
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        greeting.number = 5  # type: ignore[misc]
+    with pytest.raises(TypeError):
+        Everything(5)  # type: ignore[misc, call-arg]
+    assert dataclasses.replace(greeting, number=6).number == 6
+
+
+def test_options_are_inherited_but_names_are_not() -> None:
+    class Base(Job, queue="mail", max_retries=3, retry_seconds=[1, 5], aliases=["OldBase"]):
+        user: int
+
+    class Child(Base, max_retries=7, name="child"):
+        async def handle(self) -> None: ...
+
+    options = Child.job_options
+    assert (options.name, options.queue, options.max_retries, options.aliases) == ("child", "mail", 7, ())
+    assert options.retry_seconds == (1.0, 5.0)
+    assert declared_jobs()["child"] is Child
+    assert "Base" not in declared_jobs()
+
+
+def test_aliases_find_the_job() -> None:
+    class Renamed(Job, aliases=["FormerlyKnown"]):
+        async def handle(self) -> None: ...
+
+    assert declared_jobs()["FormerlyKnown"] is declared_jobs()["Renamed"] is Renamed
+
+
+def test_two_jobs_of_one_name_are_refused_naming_both() -> None:
+    class First(Job, name="the-same"):
+        async def handle(self) -> None: ...
+
+    with pytest.raises(JobError) as error:
+
+        class Second(Job, aliases=["the-same"]):
+            async def handle(self) -> None: ...
+
+    assert "two jobs are called 'the-same'" in str(error.value)
+    assert "test_two_jobs_of_one_name_are_refused_naming_both.<locals>.First" in str(error.value)
+    assert "<locals>.Second" in str(error.value)
+    assert declared_jobs()["the-same"] is First
+
+
+def test_defining_a_job_again_in_its_place_replaces_it() -> None:
+    def define() -> type[Job]:
+        class Again(Job):
+            async def handle(self) -> None: ...
+
+        return Again
+
+    define()
+    newest = define()
+    assert declared_jobs()["Again"] is newest
+
+
+@pytest.mark.parametrize("field", ["handle", "failed", "push", "push_sync", "job_options"])
+def test_a_field_that_would_shadow_a_method_is_refused(field: str) -> None:
+    with pytest.raises(JobError, match=f"the field '{field}' would shadow Job.{field}"):
+        type(Job)("Shadow", (Job,), {"__annotations__": {field: int}, "__module__": __name__})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"unique": "nobody"}, "unique='nobody' is not one of its fields: user"),
+        ({"max_retries": -1}, "max_retries is -1"),
+        ({"max_retries": True}, "max_retries is True"),
+        ({"retry_seconds": []}, "retry_seconds is"),
+        ({"retry_seconds": "5s"}, "retry_seconds is '5s'"),
+        ({"retry_seconds": {"bass": 1}}, "retry_seconds is"),
+        ({"handle_timeout": -5}, "handle_timeout is -5"),
+        ({"on_timeout": "kill"}, "on_timeout is 'kill'"),
+        ({"on_duplicate": "merge"}, "on_duplicate is 'merge'"),
+    ],
+)
+def test_a_wrong_option_is_refused_where_it_stands(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(JobError) as error:
+
+        class Wrong(Job, **options):
+            user: int
+
+    assert message in str(error.value)
+    assert "Wrong: " in str(error.value)
+
+
+def test_an_option_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(TypeError, match="tries"):
+
+        class Wrong(Job, tries=3):  # type: ignore[call-arg]
+            user: int
+
+
+def test_a_function_with_open_arguments_is_refused() -> None:
+    with pytest.raises(JobError, match=r"cannot take \*args"):
+
+        @job
+        def open_ended(*args: int) -> None: ...
+
+
+def test_a_function_keeps_its_name_and_text_and_mutable_defaults() -> None:
+    @job
+    def collect(items: list[int] = [1]) -> list[int]:  # noqa: B006 - what is tested
+        """Collect."""
+        return items
+
+    assert (collect.__name__, collect.__doc__) == ("collect", "Collect.")
+    first, second = collect.job(), collect.job()
+    assert vars(first)["items"] == [1]
+    assert vars(first)["items"] is not vars(second)["items"]
+
+
+def test_retry_schedules() -> None:
+    assert [retry_delay(3.0, n) for n in range(3)] == [3, 3, 3]
+    assert [retry_delay((1.0, 5.0, 30.0), n) for n in range(5)] == [1, 5, 30, 30, 30]
+    growing = Backoff(base=1, factor=2, max=10)
+    assert [retry_delay(growing, n) for n in range(6)] == [1, 2, 4, 8, 10, 10]
+    assert retry_delay(growing, 100_000) == 10
+    jittered = [retry_delay(Backoff(base=1, factor=1, max=1, jitter=0.5), 0) for _ in range(200)]
+    assert min(jittered) >= 0.5
+    assert max(jittered) <= 1.5
+    assert max(jittered) - min(jittered) > 0.5
