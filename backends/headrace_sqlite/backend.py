@@ -61,7 +61,7 @@ class Session:
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="headrace-sqlite")
         (page_size,) = self._connection.execute("PRAGMA page_size").fetchone()
         self._log = Log(path, page_size)
-        self.watch = Watch(self._connection, clock, settings.poll_seconds)
+        self.watch = Watch(self._connection, clock, self._log.path, settings.poll_seconds)
         self.transactions = Transactions(
             self._connection,
             self._assistant,
@@ -102,6 +102,7 @@ class Session:
 
     async def close(self) -> None:
         await self.transactions.close()
+        self.watch.close()
         async with self.transactions.assistant_free:
             # Closing the last connection empties the log, which waits for the disk.
             await asyncio.get_running_loop().run_in_executor(self._threads, self._shut)

@@ -87,6 +87,8 @@ class Clock:
         if row is not None:
             known, self._offset, self._seen = row
             if known == boot and (boot or self._offset + elapsed >= self._seen):
+                # Written each time, so that a read-only file is noticed here and not at the first push.
+                connection.execute("UPDATE clock SET seen = max(seen, ?)", (self._offset + elapsed,))
                 return False
         self._seen = max(int(self._machine.wall() * MICROSECONDS), self._seen)
         self._offset = self._seen - elapsed

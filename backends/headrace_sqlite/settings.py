@@ -15,6 +15,6 @@ class SqliteSettings:
     synchronous: Literal["full", "normal"] = "full"
     #: How long a call waits for another program's write before it fails as unavailable.
     busy_seconds: float = 5.0
-    #: How often waiting workers look for other processes' writes. Looking takes some 20 µs,
-    #: so 5 ms are half a per cent of a CPU, whatever the number of queues.
+    #: How often waiting workers look for other processes' writes where the kernel does not tell
+    #: of them, as Linux does. Each look is a waking of the process, so shorter is dearer.
     poll_seconds: float = 0.005

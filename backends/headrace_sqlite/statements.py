@@ -7,13 +7,14 @@ remembers anything.
 
 import secrets
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, TypeAlias
 
 from headrace.driver import Channel, Delivery, Info, Message, Page, RestingChannel, Settled
 from headrace.errors import BackendError
 from headrace_sqlite import rows
 from headrace_sqlite.clock import MICROSECONDS
+from headrace_sqlite.schema import WIDE
 
 #: A message's row, and what its present holder alone knows.
 Receipt: TypeAlias = tuple[int, int]
@@ -31,16 +32,9 @@ _RESTING: Final = "queue = ?1 AND state >= 2 AND state = "
 #: What a pop takes: at most ``?3`` of what is due.
 _OLDEST: Final = f"WHERE {_PENDING} AND due <= ?2 ORDER BY due, seq LIMIT ?3"
 
-#: Tokens are at least this, and so all take eight bytes in a row; times do anyhow. A row has
-#: room for both from the start: if it grew when it is reserved, full pages would have to be
-#: split, which cost as much again as all the rest of a pop.
-_NO_TOKEN: Final = 1 << 61
-
 _INSERT: Final = (
-    f"WITH new ({rows.PUSH_COLUMNS}) AS (VALUES {{values}}) "
-    f"INSERT INTO message (queue, state, deliveries, lease, token, {rows.PUSH_COLUMNS}) "
-    f"SELECT {{queue}}, 0, 0, due, {_NO_TOKEN}, {rows.PUSH_COLUMNS} FROM new WHERE true "
-    "ON CONFLICT (queue, id) DO NOTHING"
+    "WITH new ({columns}) AS (VALUES {values}) INSERT INTO message (queue, {columns}) "
+    "SELECT {queue}, {columns} FROM new WHERE true ON CONFLICT (queue, id) DO NOTHING"
 )
 
 
@@ -61,41 +55,51 @@ def push(connection: sqlite3.Connection, queue: int, now: int, messages: Sequenc
     if any(message.unique_key is not None for message in messages):
         return [_push_one(connection, queue, now, message) for message in messages]
     try:
-        _insert(connection, queue, [rows.push_values(message, _due(now, message)) for message in messages])
+        _insert(connection, queue, now, messages)
     except (UnicodeError, sqlite3.DataError):
         # One that no database could take, perhaps. What is stored already is left alone.
         return [_push_one(connection, queue, now, message) for message in messages]
     return [message.id for message in messages]
 
 
-def _due(now: int, message: Message) -> int:
-    return now + microseconds(message.delay) if message.delay > 0 else now
-
-
-def _insert(connection: sqlite3.Connection, queue: int, values: Sequence[Sequence[Any]]) -> None:
+def _insert(connection: sqlite3.Connection, queue: int, now: int, messages: Sequence[Message]) -> None:
+    due = [now + microseconds(message.delay) if message.delay > 0 else now for message in messages]
+    columns, values = rows.PLAIN_COLUMNS, list[tuple[Any, ...]]()
+    if all(map(rows.is_plain, messages)):
+        values = [(at, message.id, message.name, message.body) for at, message in zip(due, messages, strict=True)]
+    else:
+        columns = rows.ALL_COLUMNS
+        values = [rows.all_values(message, at) for at, message in zip(due, messages, strict=True)]
     for places, parameters in rows.chunks(values):
-        connection.execute(_INSERT.format(queue=queue, values=places), parameters)
+        connection.execute(_INSERT.format(queue=queue, columns=columns, values=places), parameters)
 
 
 def _push_one(connection: sqlite3.Connection, queue: int, now: int, message: Message) -> str | BackendError:
+    """Store or refuse one message; what it would have replaced stays if it is refused."""
+    connection.execute("SAVEPOINT one")
     try:
-        if message.unique_key is not None:
-            held = "SELECT 1 FROM message WHERE queue = ? AND id = ?"
-            if connection.execute(held, (queue, message.id)).fetchone():
-                return message.id
-            owner = connection.execute(
-                "SELECT seq, id FROM message WHERE queue = ? AND unique_key = ? AND owns = 1",
-                (queue, message.unique_key),
-            ).fetchone()
-            if owner is not None and message.on_duplicate == "keep":
-                return str(owner[1])
-            if owner is not None:
-                connection.execute("DELETE FROM message WHERE seq = ?", owner[:1])
-        _insert(connection, queue, [rows.push_values(message, _due(now, message))])
-    except UnicodeError as error:
-        return BackendError(f"message {message.id!r} has text that is not valid Unicode: {error}")
-    except sqlite3.DataError as error:
-        return BackendError(f"message {message.id!r} does not fit into a row: {error}")
+        return _store(connection, queue, now, message)
+    except (UnicodeError, sqlite3.DataError) as error:
+        connection.execute("ROLLBACK TO one")
+        refused = BackendError(f"message {message.id!r} does not fit into a row: {error}")
+        refused.__cause__ = error
+        return refused
+    finally:
+        connection.execute("RELEASE one")
+
+
+def _store(connection: sqlite3.Connection, queue: int, now: int, message: Message) -> str:
+    if message.unique_key is not None:
+        held = "SELECT 1 FROM message WHERE queue = ? AND id = ?"
+        if connection.execute(held, (queue, message.id)).fetchone():
+            return message.id
+        owns = "SELECT seq, id FROM message WHERE queue = ? AND unique_key = ? AND owns = 1"
+        owner = connection.execute(owns, (queue, message.unique_key)).fetchone()
+        if owner is not None and message.on_duplicate == "keep":
+            return str(owner[1])
+        if owner is not None:
+            connection.execute("DELETE FROM message WHERE seq = ?", owner[:1])
+    _insert(connection, queue, now, [message])
     return message.id
 
 
@@ -108,7 +112,7 @@ def pop(connection: sqlite3.Connection, queue: int, now: int, limit: int, lease_
     found = rows.select(connection, f"SELECT *, due AS at FROM message {_OLDEST}", (queue, now, limit))
     if not found:
         return []
-    token = _NO_TOKEN + secrets.randbits(61)
+    token = WIDE + secrets.randbits(61)
     # The same rows again: finding them costs less than handing their numbers over.
     connection.execute(
         "UPDATE message SET state = 1, lease = ?4, token = ?5, deliveries = deliveries + 1 "
@@ -124,50 +128,54 @@ def pop(connection: sqlite3.Connection, queue: int, now: int, limit: int, lease_
     return [Delivery(rows.message(connection, row), (row.seq, token), row.deliveries + 1) for row in found]
 
 
-def _valid(connection: sqlite3.Connection, now: int, receipts: Sequence[Receipt]) -> tuple[list[int], list[Settled]]:
-    """The rows that receipts are good for, and what to answer for each receipt.
-
-    Checked before anything is written. One that comes twice in a call is good once.
-    """
+def _valid(connection: sqlite3.Connection, now: int, receipts: Sequence[Receipt]) -> set[Receipt]:
+    """Those receipts that still hold their message. To be asked before anything is written."""
     seqs, tokens = connection.execute(
         "SELECT json_group_array(seq), json_group_array(token) FROM message "
         "WHERE seq IN (SELECT value FROM json_each(?)) AND state = 1 AND lease > ?",
-        (rows.json([seq for seq, _ in receipts]), now),
+        (_seqs(receipts), now),
     ).fetchone()
-    good = set(zip(rows.numbers(seqs), rows.numbers(tokens), strict=True))
-    valid: list[int] = []
+    return set(zip(rows.numbers(seqs), rows.numbers(tokens), strict=True)).intersection(receipts)
+
+
+def _settled(receipts: Iterable[Receipt], valid: set[Receipt]) -> list[Settled]:
+    """What to answer for each receipt of a call that settles; one that comes twice is good once."""
+    left = set(valid)
     results: list[Settled] = []
     for receipt in receipts:
-        if receipt in good:
-            good.discard(receipt)
-            valid.append(receipt[0])
+        if receipt in left:
+            left.discard(receipt)
             results.append(Settled.DONE)
         else:
             results.append(Settled.STALE)
-    return valid, results
+    return results
+
+
+def _seqs(receipts: Iterable[Receipt]) -> str:
+    return rows.json([seq for seq, _ in receipts])
 
 
 def ack(connection: sqlite3.Connection, now: int, receipts: Sequence[Receipt]) -> list[Settled]:
-    valid, results = _valid(connection, now, receipts)
-    connection.execute("DELETE FROM message WHERE seq IN (SELECT value FROM json_each(?))", (rows.json(valid),))
-    return results
+    valid = _valid(connection, now, receipts)
+    connection.execute("DELETE FROM message WHERE seq IN (SELECT value FROM json_each(?))", (_seqs(valid),))
+    return _settled(receipts, valid)
 
 
 def extend(connection: sqlite3.Connection, now: int, receipts: Sequence[Receipt], seconds: float) -> list[Settled]:
-    valid, results = _valid(connection, now, receipts)
+    valid = _valid(connection, now, receipts)
     connection.execute(
         "UPDATE message SET lease = ? WHERE seq IN (SELECT value FROM json_each(?))",
-        (now + microseconds(seconds), rows.json(valid)),
+        (now + microseconds(seconds), _seqs(valid)),
     )
-    return results
+    return [Settled.DONE if receipt in valid else Settled.STALE for receipt in receipts]
 
 
 def give_back(connection: sqlite3.Connection, now: int, receipts: Sequence[Receipt]) -> None:
     """Undo a pop that nobody saw: the old place, and nothing counted."""
-    valid, _ = _valid(connection, now, receipts)
+    valid = _valid(connection, now, receipts)
     connection.execute(
         "UPDATE message SET state = 0, deliveries = deliveries - 1 WHERE seq IN (SELECT value FROM json_each(?))",
-        (rows.json(valid),),
+        (_seqs(valid),),
     )
 
 
@@ -175,12 +183,13 @@ def write_back(
     connection: sqlite3.Connection, now: int, pairs: Sequence[tuple[Receipt, Message]], channel: RestingChannel | None
 ) -> list[Settled]:
     """`Driver.retry`, and with a channel `Driver.fail`."""
-    _, results = _valid(connection, now, [receipt for receipt, _ in pairs])
+    receipts = [receipt for receipt, _ in pairs]
+    results = _settled(receipts, _valid(connection, now, receipts))
     state = 0 if channel is None else _STATE[channel]
     values = []
     for ((seq, _), message), result in zip(pairs, results, strict=True):
         if result is Settled.DONE:
-            due = now if channel else _due(now, message) if message.delay > 0 else None
+            due = now if channel else now + microseconds(message.delay) if message.delay > 0 else None
             headers, note = rows.headers_text(message.headers), rows.note_text(message.note)
             values.append((seq, due, message.name, message.attempt, message.deaths, message.unique_key, headers, note))
     for places, parameters in rows.chunks(values):

@@ -186,6 +186,7 @@ class Transactions:
             else:
                 request.answer()
         self._sync()
+        self._log.touch()
         self._committed()
         self._empty_if_full()
 
@@ -257,7 +258,7 @@ class Transactions:
 def _identity(path: Path) -> tuple[int, int] | None:
     """Which file has this name; ``None`` if there is none."""
     try:
-        found = os.stat(path)
+        found = path.stat()
     except OSError:
         return None
     return found.st_dev, found.st_ino

@@ -1,17 +1,21 @@
 """Noticing that a queue has something to hand out: own pushes, other processes', and time.
 
-Own commits are told of. Other connections' are found by asking SQLite, every few
-milliseconds, for a number that changes with each (``PRAGMA data_version``): one poller,
-whatever the number of queues, and none while nobody waits. Time is a timer for each queue
-that somebody waits for, set for its next due message or ending lease.
+Own commits are told of. Of other connections' the kernel tells, where it can (`notice`).
+Elsewhere SQLite is asked, every few milliseconds, for a number that changes with each
+(``PRAGMA data_version``). There is one watch or poller, whatever the number of queues, and
+none while nobody waits. Time is a timer for each queue that somebody waits for, set for its
+next due message or ending lease.
 
 Only reads; whoever is woken has to try for himself.
 """
 
 import asyncio
+import os
 import sqlite3
+from pathlib import Path
 from typing import Final
 
+from headrace_sqlite import notice
 from headrace_sqlite.clock import MICROSECONDS, Clock
 from headrace_sqlite.statements import NEXT
 
@@ -38,14 +42,23 @@ class _Waited:
 class Watch:
     """Wakes those who wait for a queue of one file."""
 
-    def __init__(self, connection: sqlite3.Connection, clock: Clock, poll_seconds: float) -> None:
+    def __init__(self, connection: sqlite3.Connection, clock: Clock, log: Path, poll_seconds: float) -> None:
         self._connection = connection
         self._clock = clock
         self._poll_seconds = poll_seconds
         self._loop = asyncio.get_running_loop()
         self._waited: dict[int, _Waited] = {}
+        self._notice = notice.open_notice(log)
+        self._listening = False
         self._poller: asyncio.TimerHandle | None = None
         self._version = 0
+
+    def close(self) -> None:
+        """Let go of the kernel's watch. Nobody waits any more."""
+        self._stop_listening()
+        if self._notice is not None:
+            os.close(self._notice)
+            self._notice = None
 
     def is_ready(self, queue: int) -> bool:
         """Whether a pop would find something. Raises `sqlite3.Error`."""
@@ -66,10 +79,8 @@ class Watch:
         waited.sleepers.add(sleeper)
         timeout = self._loop.call_later(seconds, _resolve, sleeper)
         try:
-            if self._poller is None:
-                self._version = self._data_version()
-                self._poller = self._loop.call_later(self._poll_seconds, self._poll)
-            # Looking comes after the version was read, and nothing runs between looking and
+            self._listen()
+            # Looking comes after listening has begun, and nothing runs between looking and
             # sleeping: there is no moment at which a change goes unnoticed.
             self._look(queue, waited)
             await sleeper
@@ -80,9 +91,33 @@ class Watch:
                 if waited.timer is not None:
                     waited.timer.cancel()
                 self._waited.pop(queue, None)
-            if not self._waited and self._poller is not None:
-                self._poller.cancel()
-                self._poller = None
+            if not self._waited:
+                self._stop_listening()
+
+    def _listen(self) -> None:
+        if self._listening:
+            return
+        self._listening = True
+        if self._notice is None:
+            self._version = self._data_version()
+            self._poller = self._loop.call_later(self._poll_seconds, self._poll)
+        else:
+            notice.clear(self._notice)
+            self._loop.add_reader(self._notice, self._noticed, self._notice)
+
+    def _stop_listening(self) -> None:
+        if not self._listening:
+            return
+        self._listening = False
+        if self._notice is not None:
+            self._loop.remove_reader(self._notice)
+        elif self._poller is not None:
+            self._poller.cancel()
+            self._poller = None
+
+    def _noticed(self, descriptor: int) -> None:
+        notice.clear(descriptor)
+        self.changed()
 
     def _look(self, queue: int, waited: _Waited) -> None:
         if waited.timer is not None:

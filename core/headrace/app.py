@@ -137,6 +137,8 @@ class Headrace:
         task = self._opening.get(name)
         if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
             task = self._opening[name] = loop.create_task(self._open(name))
+            # Whoever asked may have stopped waiting; the next one asks anew and is told.
+            task.add_done_callback(lambda done: done.cancelled() or done.exception())
         return await asyncio.shield(task)
 
     def codec(self, job_class: type[Job]) -> JobCodec[Any]:

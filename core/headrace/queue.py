@@ -120,20 +120,14 @@ class Queue:
         Raises `BackendUnavailable` within the queue's ``push_timeout``, outcome then
         unknown; `MessageTooLarge`, `InvalidPayload`, `CapabilityError` before anything is sent.
         """
+        # Not an `async def`: without a loop, nobody would await it and hear of the mistake.
         require_loop("push")
         options = None
         if not (max_retries is None and retry_seconds is None and handle_timeout is None and on_timeout is None):
             options = PushOptions(max_retries, retry_seconds, handle_timeout, on_timeout)
-        message = self._message(
-            job,
-            _seconds(delay),
-            message_id=id,
-            unique=unique,
-            on_duplicate=on_duplicate,
-            options=options,
-            headers=headers,
+        return self._push(
+            job, delay, message_id=id, unique=unique, on_duplicate=on_duplicate, options=options, headers=headers
         )
-        return self._push_one(message, job)
 
     async def push_many(self, jobs: Iterable[Job], *, delay: Delay | None = None) -> builtins.list[str]:
         """Store many jobs with as few calls as the backend allows; the ids, in order.
@@ -160,6 +154,8 @@ class Queue:
     async def list(self, channel: Channel, *, limit: int = 100, job: str | None = None) -> builtins.list[Listed]:
         """At most ``limit`` messages of a channel, oldest first; of one job if named. Capability ``peek``."""
         _check_channel(channel, get_args(Channel))
+        if limit < 1:
+            return []
         found: builtins.list[Listed] = []
         async for message in self._scan(channel, job, limit):
             found.append(Listed(channel, message))
@@ -270,7 +266,8 @@ class Queue:
             headers=merged,
         )
 
-    async def _push_one(self, message: Message, job: Job) -> str:
+    async def _push(self, job: Job, delay: Delay | None, **options: Any) -> str:
+        message = self._message(job, _seconds(delay), **options)
         (result,) = await self._store([message])
         if not isinstance(result, str):
             raise result
@@ -279,16 +276,14 @@ class Queue:
 
     async def _store(self, messages: Sequence[Message]) -> builtins.list[str | BackendError]:
         """Push what is due and delay what is not, in batches; one result per message."""
-        driver = await self._within(self.driver())
-        due = [position for position, each in enumerate(messages) if each.delay <= 0]
-        later = [position for position, each in enumerate(messages) if each.delay > 0]
         results: builtins.list[str | BackendError] = [""] * len(messages)
         size = self.capabilities.max_batch
-        for positions, verb in ((due, driver.push), (later, driver.delay)):
+        for due in (True, False):
+            positions = [position for position, each in enumerate(messages) if (each.delay <= 0) is due]
             for start in range(0, len(positions), size):
                 chosen = positions[start : start + size]
                 try:
-                    stored = await self._within(verb([messages[position] for position in chosen]))
+                    stored = await self._within(self._send([messages[position] for position in chosen], due))
                 except BackendError as error:
                     if len(messages) == 1:
                         raise
@@ -296,6 +291,10 @@ class Queue:
                 for position, result in zip(chosen, stored, strict=True):
                     results[position] = result
         return results
+
+    async def _send(self, batch: Sequence[Message], due: bool) -> Sequence[str | BackendError]:
+        driver = await self.driver()
+        return await (driver.push(batch) if due else driver.delay(batch))
 
     async def _within(self, call: Awaitable[T]) -> T:
         limit = self.settings.push_timeout

@@ -35,7 +35,7 @@ ListenerName = Annotated[
 #: What a queue's or a backend's name may consist of: it goes into keys, commands (``worker high,low``)
 #: and environment variables, so no spaces, commas, quotes or braces.
 NAME_PATTERN: Final = r"^[A-Za-z0-9_][A-Za-z0-9_.:-]*\Z"
-NAME_WORDS: Final = "letters, digits and _ . : - only, and not one of . : - at its start"
+NAME_WORDS: Final = "letters, digits and _ . : - only, beginning with none of . : -"
 
 BackendName = Annotated[
     str,

@@ -12,6 +12,7 @@ the parent is gone, by ``kill -9`` too, its end closes, and the child stops as i
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import socket
 import sys
@@ -199,11 +200,10 @@ class Supervisor:
             ended = waits.create_task(child.process.wait())
             stopping = waits.create_task(self._stopping.wait())
             await asyncio.wait((ended, stopping), return_when=asyncio.FIRST_COMPLETED)
-            if stopping.cancel() is False:
-                await asyncio.wait((ended,), timeout=limit)
-                if not ended.done():
-                    logger.error("process %d (%s) did not end within %g s", child.process.pid, group.name, limit)
-                    self._kill(child)
+            stopping.cancel()
+            if not ended.done() and not (await asyncio.wait((ended,), timeout=limit))[0]:
+                logger.error("process %d (%s) did not end within %g s", child.process.pid, group.name, limit)
+                self._kill(child)
         return ended.result()
 
     def _order(self, group: Group) -> Order:
@@ -249,8 +249,11 @@ class _Child:
         return cls(process, ours)
 
     def signal(self, number: signal.Signals) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            self.process.send_signal(number)
+        # Not by `send_signal`: that looks whether the process has ended, and so may take the exit
+        # status away from asyncio, which waits for it in a thread.
+        if self.process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.process.pid, number)
 
     def last_words(self) -> str:
         """What a process that has ended said on the line: why it refused its configuration."""
@@ -263,8 +266,7 @@ class _Child:
 
     def close(self) -> None:
         """Let go of the process; one that still runs, because this is cancelled, is killed."""
-        if self.process.returncode is None:
-            self.signal(signal.SIGKILL)
+        self.signal(signal.SIGKILL)
         self._line.close()
 
 

@@ -177,16 +177,23 @@ class Reading:
 
 def show(value: Any) -> str:
     """A value for an error, as TOML would write it; lists and tables by kind only, since they may be long."""
-    if isinstance(value, str):
-        text = mask(value)
-        return json.dumps(text if len(text) <= _LONGEST_QUOTE else f"{text[:_LONGEST_QUOTE]}...", ensure_ascii=False)
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, Mapping):
-        return "a table"
-    if isinstance(value, list | tuple):
-        return "a list" if value else "an empty list"
-    return "nothing" if value is None else mask(str(value))
+    match value:
+        case str():
+            return json.dumps(_shorten(mask(value)), ensure_ascii=False)
+        case bool():
+            return str(value).lower()
+        case None:
+            return "nothing"
+        case Mapping():
+            return "a table"
+        case list() | tuple():
+            return "a list" if value else "an empty list"
+        case _:
+            return _shorten(mask(str(value)))
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= _LONGEST_QUOTE else f"{text[:_LONGEST_QUOTE]}..."
 
 
 def suggest(name: str, known: Iterable[str]) -> str:

@@ -15,7 +15,7 @@ from headrace_sqlite.backend import SqliteBackend
 
 
 def say(text: object) -> None:
-    print(text, flush=True)  # noqa: T201 - the test reads it
+    print(text, flush=True)
 
 
 async def push(backend: SqliteBackend, name: str, count: str = "1000000", size: str = "100") -> None:

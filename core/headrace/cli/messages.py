@@ -81,7 +81,9 @@ def why(each: Listed) -> str:
     note = each.message.note
     if note is None:
         return ""
-    return printable(f"{note.type}: {note.message}" if note.message else note.type)
+    # Our own errors are known by their names; others by where they are from, too.
+    name = note.type.removeprefix("headrace.errors.")
+    return printable(f"{name}: {note.message}" if note.message else name)
 
 
 def as_object(each: Listed) -> dict[str, Any]:

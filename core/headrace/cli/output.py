@@ -52,7 +52,8 @@ def on_terminal() -> bool:
 
 def say(text: str) -> None:
     """Print lines; whatever of them came from jobs must have passed `printable` before."""
-    sys.stdout.write(text + "\n")
+    # At once: who reads a pipe follows what happens, and whether anybody does is known here.
+    print(text, flush=True)  # noqa: T201 - the one place that prints
 
 
 def say_error(text: str) -> None:
@@ -73,7 +74,6 @@ def note(text: str) -> None:
 def say_json(value: Any) -> None:
     """Print one JSON document: indented for people, on one line for programs."""
     say(json.dumps(_finite(value), indent=2 if on_terminal() else None))
-    sys.stdout.flush()
 
 
 def console() -> "Console":
@@ -97,7 +97,7 @@ def rich_table(columns: Sequence[Column], rows: Sequence[Row]) -> "Table":
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(
             column.title,

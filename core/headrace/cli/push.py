@@ -64,7 +64,7 @@ def make_job(app: Headrace, name: str, arguments: str) -> Job:
     except msgspec.DecodeError as error:
         raise InvalidPayload(f"the arguments are not JSON: {error}") from None
     if not isinstance(given, dict):
-        raise InvalidPayload(f"the arguments must be a JSON object, as in {{\"user_id\": 1}}, not {arguments}")
+        raise InvalidPayload(f'the arguments must be a JSON object, as in {{"user_id": 1}}, not {arguments}')
     fields = [field.name for field in dataclasses.fields(job_class)]  # type: ignore[arg-type]
     unknown = [each for each in given if each not in fields]
     if unknown:

@@ -45,9 +45,9 @@ def reload(
             if ids is None:
                 return await target.list(channel, limit=limit or _EVERYTHING, job=job)
             found = [await target.find(each) for each in dict.fromkeys(ids)]
-            return [
-                each for each in found if each and each.channel == channel and job in (None, each.message.name)
-            ][:limit]
+            return [each for each in found if each and each.channel == channel and job in (None, each.message.name)][
+                :limit
+            ]
 
         listed = session.run(look)
         if as_json:

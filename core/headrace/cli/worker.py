@@ -49,7 +49,9 @@ def worker(
     ] = None,
     max_messages: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Replace a process after so many messages; 0: never; else as configured.", min=0),
+        typer.Option(
+            metavar="N", help="Replace a process after so many messages; 0: never; else as configured.", min=0
+        ),
     ] = None,
     until_empty: Annotated[
         bool, typer.Option("--until-empty", help="End once nothing is waiting, delayed or reserved.")
@@ -65,9 +67,7 @@ def worker(
     and what it held comes back within a lease.
     """
     app = session_of(context).app
-    chosen = choose(
-        app, groups or [], processes=processes, concurrency=concurrency, max_messages=max_messages
-    )
+    chosen = choose(app, groups or [], processes=processes, concurrency=concurrency, max_messages=max_messages)
     log_to_stderr(log_level)
     announce(app, chosen)
     supervisor = Supervisor(chosen, config=app.config.source, until_empty=until_empty, log_level=log_level)

@@ -11,7 +11,6 @@ import os
 import secrets
 import shutil
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from typing import Final, Self
 
 from headrace.app import Headrace
 from headrace.demo import jobs
-from headrace.demo.counting import Count, Results, Totals, count_file
+from headrace.demo.counting import Count, Results, count_file
 from headrace.driver import Info
 from headrace.job import Job
 from headrace.logs import Formatter
@@ -44,7 +43,8 @@ max_redeliveries = 2
 shutdown_timeout = 1
 """
 
-#: Jobs of `TROUBLE` that come to rest in ``failed``, and in ``timeout``, until they are mended.
+#: Jobs of `TROUBLE` that come to rest in ``failed``, and in ``timeout``, until they are mended. The
+#: one in ``timeout`` may yet be done, late; but `KillsItsWorker` may end it before, as anything else.
 WILL_FAIL: Final = 2
 WILL_TIME_OUT: Final = 1
 #: Seconds within which each half of the run must be over; far beyond what a slow machine needs.
@@ -82,6 +82,11 @@ class Progress:
     done: int  #: files that have been counted
     total: int
     info: Info
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is left to run, as far as the backend can know."""
+        return not (self.info.waiting or self.info.delayed or self.info.reserved)
 
 
 class Late(Exception):
@@ -144,8 +149,8 @@ class Stage:
             if trouble.delay:
                 await self.queue.push(job, delay=trouble.delay)
             else:
-                # Spread over the run, so that each has ordinary jobs for neighbours.
-                made.insert(ordinary * position // (len(TROUBLE) + 1), job)
+                # Spread over the run, so that each has ordinary jobs for neighbours; the last comes last.
+                made.insert(ordinary * position // len(TROUBLE), job)
         await self.queue.push_many(made)
 
     def start_workers(self, tell: Callable[[str], None]) -> None:
@@ -162,7 +167,8 @@ class Stage:
         """Wait until all is done that can be, and the rest has come to rest."""
         await self._until(
             lambda now: (
-                now.done >= now.total - WILL_FAIL
+                now.idle
+                and now.done >= now.total - WILL_FAIL - WILL_TIME_OUT
                 and _at_least(now.info.failed, WILL_FAIL)
                 and _at_least(now.info.timeout, WILL_TIME_OUT)
             ),
@@ -171,9 +177,7 @@ class Stage:
 
     async def until_done(self, show: Callable[[Progress], None]) -> None:
         """Wait until every file is counted, and the queue is empty."""
-        await self._until(
-            lambda now: now.done == now.total and not (now.info.waiting or now.info.delayed or now.info.reserved), show
-        )
+        await self._until(lambda now: now.idle and now.done == now.total, show)
 
     async def resting(self) -> list[Listed]:
         """What did not end well, where the backend can show it."""
@@ -258,15 +262,14 @@ async def _read_lines(descriptor: int, tell: Callable[[str], None]) -> None:
         transport.close()
 
 
-def plain_totals(paths: Sequence[str], stop: threading.Event) -> tuple[Totals, dict[str, Count], float]:
-    """Count the same files in a plain loop, without a queue: totals, counts, and the seconds it took."""
-    started = time.monotonic()
+async def plain_counts(paths: Sequence[str]) -> dict[str, Count]:
+    """Count the same files one after the other, without a queue."""
     counts: dict[str, Count] = {}
     for path in paths:
-        if stop.is_set():
-            break
         counts[path] = count_file(path)
-    return Totals.of(counts.items()), counts, time.monotonic() - started
+        # So that Ctrl-C need not wait for the last file.
+        await asyncio.sleep(0)
+    return counts
 
 
 def _write_trouble(folder: Path) -> list[str]:

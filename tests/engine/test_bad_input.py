@@ -1,0 +1,220 @@
+"""What is wrong is refused in clear words, before anything is sent."""
+
+import asyncio
+import dataclasses
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from headrace import Headrace, Job, job
+from headrace.driver import Capabilities, Message
+from headrace.errors import (
+    BackendError,
+    BackendUnavailable,
+    CapabilityError,
+    ConfigError,
+    InvalidPayload,
+    JobError,
+    MessageTooLarge,
+    PushFailed,
+    UnknownBackend,
+    UnknownQueue,
+)
+
+from .conftest import MakeApp, counts
+
+
+class Simple(Job):
+    text: str = ""
+
+    async def handle(self) -> None: ...
+
+
+class OnePerText(Job, unique="text"):
+    text: str
+
+    async def handle(self) -> None: ...
+
+
+class Nowhere(Job, queue="nowhere"):
+    async def handle(self) -> None: ...
+
+
+class SyncCancelled(Job, queue="strict", on_timeout="cancel"):
+    def handle(self) -> None: ...
+
+
+@job
+async def function(text: str) -> None: ...
+
+
+def limit(app: Headrace, monkeypatch: pytest.MonkeyPatch, **changed: Any) -> None:
+    """Let the app's backend declare other capabilities."""
+    backend = app.backend(app.config.backend)
+    less: Capabilities = dataclasses.replace(backend.capabilities, **changed)
+    monkeypatch.setattr(type(backend), "capabilities", property(lambda self: less))
+
+
+async def test_unknown_queues_and_channels_name_what_there_is(make_app: MakeApp) -> None:
+    app = make_app()
+    async with app:
+        with pytest.raises(UnknownQueue, match="default"):
+            app.queue("defalt")
+        with pytest.raises(UnknownQueue, match="nowhere"):
+            await Nowhere().push()
+        with pytest.raises(ConfigError, match="no channel 'fialed'.*failed, timeout"):
+            await app.queue().reload("fialed")  # type: ignore[arg-type]
+        with pytest.raises(ConfigError, match="no channel 'reserved'"):
+            await app.queue().flush("reserved")
+
+
+async def test_an_unknown_backend_is_named_when_it_is_needed() -> None:
+    app = Headrace({"backend": "sqllite"})
+    async with app:
+        with pytest.raises(UnknownBackend, match="sqlite"):
+            await app.queue().push(Simple())
+
+
+@pytest.mark.parametrize("wrong", ["Simple", Simple, function, None])
+async def test_what_is_no_job_is_refused(make_app: MakeApp, wrong: Any) -> None:
+    async with make_app() as app:
+        with pytest.raises(JobError, match="push takes a job"):
+            await app.queue().push(wrong)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"delay": "5"}, "delay is '5'"),
+        ({"delay": True}, "delay is True"),
+        ({"delay": -1}, "cannot be negative"),
+        ({"delay": float("nan")}, "delay is nan"),
+        ({"delay": float("inf")}, "delay is inf"),
+        ({"delay": datetime(2030, 1, 1)}, "naive"),  # noqa: DTZ001 - what is refused
+        ({"id": ""}, "id is ''"),
+        ({"id": 5}, "id is 5"),
+        ({"headers": {"a": 5}}, "must be strings"),
+        ({"headers": {"headrace-options": "{}"}}, "headrace's own"),
+        ({"max_retries": "three"}, "Expected `int"),
+        ({"handle_timeout": "long"}, "Expected `float"),
+    ],
+)
+async def test_a_wrong_option_of_a_push_is_refused(make_app: MakeApp, options: dict[str, Any], message: str) -> None:
+    async with make_app() as app:
+        with pytest.raises(JobError, match=message):
+            await app.queue().push(Simple(), **options)
+        assert await counts(app) == {}
+
+
+async def test_a_wrong_argument_is_refused_when_pushed_naming_the_field(make_app: MakeApp) -> None:
+    async with make_app() as app:
+        with pytest.raises(InvalidPayload, match=r"at `\$.text`"):
+            await app.queue().push(Simple(text=5))  # type: ignore[arg-type]
+        with pytest.raises(InvalidPayload, match=r"function: .*at `\$.text`"):
+            await app.queue().push(function.job(5))  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="missing a required argument: 'text'"):
+            function.job()  # type: ignore[call-arg]
+        with pytest.raises(InvalidPayload):
+            await app.queue().push_many([Simple(), Simple(text=5)])  # type: ignore[arg-type]
+        assert await counts(app) == {}
+
+
+async def test_too_large_a_payload_names_size_and_limit(make_app: MakeApp, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = make_app()
+    limit(app, monkeypatch, max_body=100)
+    async with app:
+        with pytest.raises(MessageTooLarge, match=r"of 111 bytes is over the 100 bytes"):
+            await app.queue().push(Simple(text="x" * 100))
+
+
+async def test_a_missing_capability_is_an_error_naming_it(make_app: MakeApp, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = make_app()
+    limit(app, monkeypatch, unique=False, cancel=False, peek=False, selective=False)
+    name = app.config.backend
+    async with app:
+        queue = app.queue()
+        calls = {
+            "unique": [queue.push(Simple(), unique="a"), queue.push(OnePerText(text="a"))],
+            "cancel": [queue.cancel("a")],
+            "peek": [queue.list("waiting"), queue.find("a")],
+            "selective": [queue.reload("failed", ids=["a"]), queue.flush("failed", job="a")],
+        }
+        for capability, refused in calls.items():
+            for call in refused:
+                with pytest.raises(CapabilityError, match=f"{name!r} does not offer {capability!r}"):
+                    await call
+
+
+async def test_a_batch_stored_in_part_tells_which_part(make_app: MakeApp, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with make_app() as app:
+        driver = await app.queue().driver()
+        honest = driver.push
+
+        async def push(messages: Sequence[Message]) -> Sequence[str | BackendError]:
+            stored = await honest([messages[0], messages[2]])
+            return [stored[0], BackendError("refused by the test"), stored[1]]
+
+        monkeypatch.setattr(driver, "push", push)
+        with pytest.raises(PushFailed, match="1 of 3 messages were not stored; the first, at position 1") as error:
+            await app.queue().push_many([Simple(), Simple(), Simple()])
+        assert list(error.value.errors) == [1]
+        assert len(error.value.stored_ids) == 2
+        assert await counts(app) == {"waiting": 2}
+
+
+async def test_a_push_that_gets_no_answer_raises_in_time(make_app: MakeApp, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with make_app(push_timeout=0.05) as app:
+        driver = await app.queue().driver()
+
+        async def push(messages: Sequence[Message]) -> Sequence[str | BackendError]:
+            await asyncio.sleep(60)
+            return []
+
+        monkeypatch.setattr(driver, "push", push)
+        with pytest.raises(
+            BackendUnavailable, match=r"no answer within 0.05 s; whether the push was stored is unknown"
+        ):
+            await app.queue().push(Simple())
+
+
+async def test_a_sync_handler_that_shall_be_cancelled_is_refused_at_start(make_app: MakeApp) -> None:
+    async with make_app(queues={"strict": {}}) as app:
+        with pytest.raises(ConfigError, match="SyncCancelled has a sync handler, and a thread cannot be cancelled"):
+            await app.worker("strict").run(until_empty=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "the module 'broken_jobs' does not import: ModuleNotFoundError"),
+        ("import nothing_of_that_name", "No module named 'nothing_of_that_name'"),
+        ("x = (", "SyntaxError"),
+        ("raise ValueError('at import')", "ValueError: at import"),
+        ("import sys; sys.exit(3)", "SystemExit: 3"),
+    ],
+)
+def test_a_job_module_that_does_not_import_is_named(tmp_path: Path, text: str | None, message: str) -> None:
+    if text is not None:
+        (tmp_path / "broken_jobs.py").write_text(text)
+    (tmp_path / "headrace.toml").write_text('imports = ["broken_jobs"]')
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(tmp_path)
+        with pytest.raises(ConfigError) as error:
+            Headrace.load(tmp_path / "headrace.toml").load_jobs()
+    assert message in str(error.value)
+    assert "imports: the module 'broken_jobs'" in str(error.value)
+
+
+async def test_listeners_and_middleware_that_are_not_there_are_named(make_app: MakeApp) -> None:
+    for top, message in [
+        ({"listeners": ["no_such_module"]}, "listeners: the module 'no_such_module' does not import"),
+        ({"listeners": ["json"]}, "has no function marked with @listen"),
+        ({"middleware": ["json:nothing"]}, "middleware: the module 'json' has no 'nothing'"),
+        ({"lifespan": "json:nothing"}, "lifespan: the module 'json' has no 'nothing'"),
+    ]:
+        app = make_app(top=top)
+        with pytest.raises(ConfigError, match=message):
+            await app.worker().run(until_empty=True)

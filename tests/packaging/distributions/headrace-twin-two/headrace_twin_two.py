@@ -1,0 +1,3 @@
+"""One of two plugins that claim a name. Nobody must import either."""
+
+raise RuntimeError("imported")
