@@ -65,7 +65,7 @@ async def test_unknown_queues_and_channels_name_what_there_is(make_app: MakeApp)
             app.queue("defalt")
         with pytest.raises(UnknownQueue, match="nowhere"):
             await Nowhere().push()
-        with pytest.raises(ConfigError, match="no channel 'fialed'.*failed, timeout"):
+        with pytest.raises(ConfigError, match=r"no channel 'fialed'.*failed, timeout"):
             await app.queue().reload("fialed")  # type: ignore[arg-type]
         with pytest.raises(ConfigError, match="no channel 'reserved'"):
             await app.queue().flush("reserved")

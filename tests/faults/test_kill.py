@@ -8,6 +8,7 @@ import asyncio
 import collections
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -57,6 +58,11 @@ def worker(folder: Path, *arguments: str) -> "subprocess.Popen[bytes]":
         return subprocess.Popen(command, cwd=folder, env=environment(folder), stdout=log, stderr=log)
 
 
+def children(process: int) -> list[int]:
+    """The worker processes of a supervisor, as Linux knows them: each is killed, not only its parent."""
+    return [int(each) for each in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+
+
 def lines(folder: Path) -> list[str]:
     ledger = folder / "ledger"
     return ledger.read_text().splitlines() if ledger.exists() else []
@@ -77,7 +83,9 @@ def test_no_job_is_lost_when_workers_are_killed_at_random(tmp_path: Path, monkey
     for _ in range(KILLS):
         victim = worker(tmp_path)
         # From before its first line to the midst of its work.
-        time.sleep(random.uniform(0.1, 1.2))
+        time.sleep(random.uniform(0.2, 2.0))
+        for process in children(victim.pid):
+            os.kill(process, signal.SIGKILL)
         victim.kill()
         victim.wait()
     killed = time.monotonic() - began

@@ -6,8 +6,7 @@ import zipfile
 from pathlib import Path, PurePosixPath
 
 import pytest
-
-from .conftest import ROOT, Builder, Environment
+from virtual_environments import ROOT, Builder, Environment
 
 pytestmark = pytest.mark.timeout(300)  # the first test downloads what the wheel requires
 

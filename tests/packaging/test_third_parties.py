@@ -4,8 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-
-from .conftest import Environment
+from virtual_environments import Environment
 
 pytestmark = pytest.mark.timeout(300)  # the first test downloads what headrace requires
 

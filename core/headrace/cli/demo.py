@@ -105,10 +105,7 @@ async def _play(folder: Path, root: Path, found: "Found") -> bool:
             _step("Look", "headrace info demo; headrace list demo --channel failed")
             await _show_channels(stage)
 
-            _step(
-                "Mend what ailed them, and run them again",
-                "headrace reload demo; headrace reload demo --channel timeout",
-            )
+            _step("Mend and reload", "headrace reload demo --channel failed, and timeout")
             reloaded = await stage.mend_and_reload()
             with screen.progress():
                 await stage.until_done(screen.show)
@@ -135,10 +132,11 @@ def _introduce(stage: "Stage", root: Path, found: "Found") -> None:
     from headrace.demo.stage import TROUBLE
 
     settings = stage.queue.settings
-    left_out = f" ({found.left_out:,} others are too large or too many)" if found.left_out else ""
+    left_out = f" (without {found.left_out:,} that are too large or too many)" if found.left_out else ""
     say(
-        "Each of these files becomes a job, which counts its lines and tokens and takes its SHA-256:\n"
-        f"  {len(found.paths):,} files of {found.size / 1e6:.0f} MB in {printable(str(root))}{left_out}\n"
+        f"{len(found.paths):,} files of {found.size / 1e6:.0f} MB{left_out} become jobs:\n"
+        f"  {printable(str(root))}\n"
+        "A job reads one file, counts lines and tokens, and takes the SHA-256.\n"
         f"The jobs are on {settings.backend}, at {printable(stage.queue.place)}.\n"
         f"{settings.processes} worker processes run them, {settings.concurrent.limit} at once in each.\n\n"
         "Among them are five that make trouble:"
@@ -254,19 +252,18 @@ class _Screen:
             yield
 
     def _render(self) -> "RenderableType":
+        from rich.console import Group
         from rich.progress_bar import ProgressBar
         from rich.table import Table
 
-        grid = Table.grid(padding=(0, 1))
-        if self._progress is not None:
-            grid.add_row(
-                ProgressBar(total=self._progress.total, completed=self._progress.done, width=30),
-                f"{self._progress.done:,}/{self._progress.total:,}",
-                _channels(self._progress),
-            )
-        return grid
+        if self._progress is None:
+            return ""
+        done, total = self._progress.done, self._progress.total
+        bar = Table.grid(padding=(0, 1))
+        bar.add_row(ProgressBar(total=total, completed=done, width=40), f"{done:,} of {total:,} done")
+        return Group(bar, _channels(self._progress))
 
 
 def _channels(progress: "Progress") -> str:
     counts = ((channel, getattr(progress.info, channel)) for channel in info.CHANNELS)
-    return "  ".join(f"{count} {channel}" for channel, count in counts if count)
+    return ", ".join(f"{count:,} {channel}" for channel, count in counts if count)
