@@ -76,16 +76,16 @@ def _insert(connection: sqlite3.Connection, queue: int, now: int, messages: Sequ
 
 def _push_one(connection: sqlite3.Connection, queue: int, now: int, message: Message) -> str | BackendError:
     """Store or refuse one message; what it would have replaced stays if it is refused."""
+    result: str | BackendError
     connection.execute("SAVEPOINT one")
     try:
-        return _store(connection, queue, now, message)
+        result = _store(connection, queue, now, message)
     except (UnicodeError, sqlite3.DataError) as error:
         connection.execute("ROLLBACK TO one")
-        refused = BackendError(f"message {message.id!r} does not fit into a row: {error}")
-        refused.__cause__ = error
-        return refused
-    finally:
-        connection.execute("RELEASE one")
+        result = BackendError(f"message {message.id!r} does not fit into a row: {error}")
+        result.__cause__ = error
+    connection.execute("RELEASE one")  # not after other errors: they may have ended the transaction, and all with it
+    return result
 
 
 def _store(connection: sqlite3.Connection, queue: int, now: int, message: Message) -> str:

@@ -180,13 +180,14 @@ class Driver(ABC):
 
         A delivery is reserved for the driver's lease, or as long as the connection lives.
         When that ends unsettled the message is due again, and its next delivery's ``count``
-        is one higher. No delivery is handed to two callers. Cancelled, a pop takes nothing or gives
-        back what it took, with nothing counted.
+        is one higher; from then on it counts as waiting, and its old receipt is stale, whether or
+        not anybody has popped it. A message is handed out with ``delay`` 0. No delivery is handed to
+        two callers. Cancelled, a pop takes nothing or gives back what it took, with nothing counted.
         """
 
     @abstractmethod
     async def ack(self, receipts: Sequence[Any]) -> Sequence[Result]:
-        """Remove the delivered messages for good. A stale receipt changes nothing."""
+        """Remove the delivered messages for good. A stale receipt changes nothing; one given twice is stale once."""
 
     @abstractmethod
     async def retry(self, pairs: Sequence[tuple[Any, Message]]) -> Sequence[Result]:
@@ -214,14 +215,14 @@ class Driver(ABC):
     async def reload(self, channel: RestingChannel, limit: int | None = None, ids: Sequence[str] | None = None) -> int:
         """Move messages to ``waiting``, oldest first, and return how many.
 
-        ``attempt`` and ``deaths`` become 0 and the note is cleared. At most ``limit``; with
-        capability ``selective``, only those of ``ids``. What comes in during the call may
-        stay: a call ends.
+        ``attempt`` and ``deaths`` become 0, the note is cleared, and they queue behind what
+        waits. At most ``limit``; with capability ``selective``, only those of ``ids``. What
+        comes in during the call may stay: a call ends.
         """
 
     @abstractmethod
     async def flush(self, channel: Channel) -> int:
-        """Delete what a channel holds and return how many; ``reserved`` is not allowed."""
+        """Delete what a channel holds and return how many. ``reserved`` is a `ValueError`: workers run it."""
 
     @abstractmethod
     async def info(self) -> Info:

@@ -31,7 +31,8 @@ class Formatter(logging.Formatter):
         return super().formatMessage(record).replace("\n", "\\n")
 
     def format(self, record: logging.LogRecord) -> str:
-        return printable_block(super().format(record))
+        # Indented, so that no line of a traceback can pass for a line of the log.
+        return printable_block(super().format(record)).replace("\n", "\n    ")
 
 
 def log_to_stderr(level: str) -> None:

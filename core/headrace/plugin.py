@@ -44,6 +44,10 @@ class BackendOptions(Protocol):
     def read(self, settings: type[Settings]) -> Settings:
         """Validate the table into a dataclass (fields with defaults, annotated with plain types).
 
+        A ``Path`` starts from `root`. Ranges may be annotated with ``msgspec.Meta``, and a table in
+        the table with another dataclass. Text that came from the environment is read as the
+        type of its field.
+
         Raises `ConfigError` with file, key path, what was found, what is allowed and the
         nearest known name, as for every other part of the configuration.
         """

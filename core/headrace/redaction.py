@@ -8,6 +8,7 @@ is shown. When in doubt it hides too much.
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
+from urllib.parse import quote
 
 #: What stands for anything hidden. Of fixed length: the length of a secret is part of it.
 HIDDEN: Final = "***"
@@ -37,9 +38,11 @@ def is_secret(name: str) -> bool:
 
 def mask(text: str, secrets: Iterable[str] = ()) -> str:
     """Hide in a text the given secrets, what URLs have before their ``@``, and secret query parameters."""
+    # As it is, as `repr` writes it, and as a URL has it.
+    forms = {form for each in secrets for form in (each, repr(each)[1:-1], quote(each, safe=""))}
     # Longest first: a secret that contains another one must not be left in halves.
-    for secret in sorted(filter(None, secrets), key=len, reverse=True):
-        text = text.replace(secret, HIDDEN)
+    for form in sorted(filter(None, forms), key=len, reverse=True):
+        text = text.replace(form, HIDDEN)
     text = _USERINFO.sub(HIDDEN, text)
     return _PARAMETER.sub(lambda found: f"{found[1]}={HIDDEN}" if is_secret(found[1]) else found[0], text)
 

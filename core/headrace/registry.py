@@ -51,11 +51,12 @@ class Registry:
         return sorted(
             InstalledBackend(
                 name=point.name,
-                distribution=point.dist.name if point.dist else "unknown",
-                version=point.dist.version if point.dist else "unknown",
+                distribution=point.dist.name,
+                version=point.dist.version,
                 value=point.value,
             )
             for point in metadata.entry_points(group=ENTRY_POINTS)
+            if point.dist is not None  # as for every entry point that was found and not made
         )
 
     def build(self, options: Options) -> Backend:

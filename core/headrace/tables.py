@@ -12,7 +12,7 @@ import math
 import re
 import tomllib
 import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -304,12 +304,9 @@ def _innermost(value: Any, error: str) -> tuple[list[str | int], Any]:
     path: list[str | int] = []
     for position, name in re.findall(r"\[(\d+)\]|\.(\w+)|\[\.\.\.\]", found["path"]) if found else ():
         key = int(position) if position else name
-        if not isinstance(value, Mapping | Sequence) or key == "":
+        if key == "" or not isinstance(value, dict | list):
             break
-        try:
-            value = value[key]
-        except LookupError:
-            break
+        value = value[key]
         path.append(key)
     return path, value
 

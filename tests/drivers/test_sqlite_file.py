@@ -201,7 +201,8 @@ async def test_a_lock_that_is_soon_gone_is_only_waited_for(sqlite: Make, path: P
     assert len(await pushing) == 5
 
 
-async def test_a_full_file_is_unavailable_until_there_is_space(sqlite: Make) -> None:
+@pytest.mark.parametrize("key", [None, "k"])
+async def test_a_full_file_is_unavailable_until_there_is_space(sqlite: Make, key: str | None) -> None:
     backend = sqlite()
     await backend.open()
     driver = backend.driver("{q}")
@@ -214,7 +215,7 @@ async def test_a_full_file_is_unavailable_until_there_is_space(sqlite: Make) -> 
 
     await allow(1)  # no further than it is
     with pytest.raises(BackendUnavailable, match=r"queue\.db cannot grow, the disk is full"):
-        await driver.push([message(body=b"x" * 1_000_000)])
+        await driver.push([message(body=b"x" * 1_000_000, unique_key=key)])
     assert await counts(driver) == {"waiting": 1}
     await allow(1_000_000)
     await driver.push([message("b", body=b"x" * 1_000_000)])

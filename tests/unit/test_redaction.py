@@ -36,6 +36,11 @@ def test_known_secrets_are_masked_the_longest_first() -> None:
     assert mask("abcdef and abc", ["abc", "abcdef", ""]) == "*** and ***"
 
 
+def test_a_known_secret_is_masked_in_the_forms_that_messages_give_it() -> None:
+    secret = "a\\b/c@d"
+    assert mask(f"{secret} {secret!r} a%5Cb%2Fc%40d", [secret]) == "*** '***' ***"
+
+
 def test_a_table_is_redacted_at_any_depth() -> None:
     table = {"url": "redis://:pw@h", "auth": {"user": "me"}, "nodes": [{"password": "x", "port": 1}], "db": 0}
     assert redact(table) == {

@@ -4,6 +4,7 @@ Owns words, tables and exit codes. What a command does is done by the app, as in
 own code: nothing can be done here that cannot be done there.
 """
 
+import io
 import sys
 
 
@@ -13,6 +14,6 @@ def main() -> None:
 
     for stream in (sys.stdout, sys.stderr):
         # What a terminal's encoding lacks is shown escaped, rather than ending the command.
-        if hasattr(stream, "reconfigure"):
+        if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     app(prog_name="headrace")

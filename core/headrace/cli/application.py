@@ -1,50 +1,30 @@
 """The ``headrace`` command: its commands, the options before them, and what becomes of errors."""
 
+import functools
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Final
 
 import typer
-from typer.core import TyperGroup
 
 from headrace import __version__
-from headrace.cli import backends, cancel, check, demo, flush, info, list, push, reload, show, worker
+from headrace.cli import backends, cancel, check, demo, flush, info, push, reload, show, worker
+from headrace.cli import list as listing
 from headrace.cli.session import INTERRUPTED, Session, hush_broken_pipe, report
 
-
-class Commands(TyperGroup):
-    """All commands; turns what they raise into words and an exit code."""
-
-    def invoke(self, context: Any) -> Any:
-        try:
-            result = super().invoke(context)
-            # What is still buffered may meet a broken pipe too: here it can be dealt with.
-            sys.stdout.flush()
-            return result
-        except BrokenPipeError:
-            hush_broken_pipe()
-            raise typer.Exit(1) from None
-        except KeyboardInterrupt:
-            raise typer.Exit(INTERRUPTED) from None
-        except _OWN:
-            raise
-        except Exception as error:
-            session = context.find_object(Session)
-            raise typer.Exit(report(error, debug=session is not None and session.debug)) from error
-
-
-#: How typer speaks of usage, exits and refused prompts; its own business. (Usage errors have one
-#: root, which typer does not export; `BadParameter` is the one of them that it does.)
-_OWN = (typer.BadParameter.__mro__[2], typer.Exit, typer.Abort)
-
 app = typer.Typer(
-    cls=Commands,
     no_args_is_help=True,
-    # Boxes and colours for people; without a terminal, plain lines.
+    # Boxes and colours for people; where there is no terminal, plain lines.
     rich_markup_mode="rich" if sys.stdout.isatty() and sys.stderr.isatty() else None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+RUN: Final = "Run jobs"
+LOOK: Final = "Look at queues"
+MOVE: Final = "Move and remove messages"
+SETUP: Final = "Set up"
 
 
 def _show_version(wanted: bool) -> None:
@@ -59,7 +39,6 @@ def headrace(
     config: Annotated[
         Path | None,
         typer.Option(
-            "--config",
             metavar="FILE",
             help="The configuration; else HEADRACE_CONFIG, else headrace.toml or pyproject.toml, looked for upwards.",
         ),
@@ -75,24 +54,38 @@ def headrace(
     context.obj = Session(config, debug)
 
 
-RUN, LOOK, MOVE, SETUP = "Run jobs", "Look at queues", "Move and remove messages", "Set up"
+def _add(command: Callable[..., None], panel: str, examples: tuple[str, ...]) -> None:
+    """Add a command. Whatever it raises becomes words on stderr and an exit code."""
 
-for function, panel, examples in (
-    (demo.demo, RUN, demo.EXAMPLES),
-    (worker.worker, RUN, worker.EXAMPLES),
-    (push.push, RUN, push.EXAMPLES),
-    (info.info, LOOK, info.EXAMPLES),
-    (list.list_messages, LOOK, list.EXAMPLES),
-    (show.show, LOOK, show.EXAMPLES),
-    (reload.reload, MOVE, reload.EXAMPLES),
-    (flush.flush, MOVE, flush.EXAMPLES),
-    (cancel.cancel, MOVE, cancel.EXAMPLES),
-    (check.check, SETUP, check.EXAMPLES),
-    (backends.backends, SETUP, backends.EXAMPLES),
-):
-    app.command(
-        function.__name__.partition("_")[0],
-        rich_help_panel=panel,
-        # \b keeps lines as they are.
-        epilog="\b\nExamples:\n" + "".join(f"  {line}\n" for line in examples),
-    )(function)
+    @functools.wraps(command)
+    def guarded(context: typer.Context, **given: object) -> None:
+        try:
+            command(context, **given)
+        except (typer.Exit, typer.Abort, typer.BadParameter):
+            raise
+        except BrokenPipeError:
+            hush_broken_pipe()
+            raise typer.Exit(1) from None
+        except KeyboardInterrupt:
+            raise typer.Exit(INTERRUPTED) from None
+        except Exception as error:
+            session = context.find_object(Session)
+            raise typer.Exit(report(error, debug=session is not None and session.debug)) from None
+
+    # \b keeps the lines that follow it as they are.
+    epilog = "\b\nExamples:\n" + "\n".join(f"  {line}" for line in examples)
+    name = command.__name__.partition("_")[0]
+    app.command(name, rich_help_panel=panel, epilog=epilog)(guarded)
+
+
+_add(demo.demo, RUN, demo.EXAMPLES)
+_add(worker.worker, RUN, worker.EXAMPLES)
+_add(push.push, RUN, push.EXAMPLES)
+_add(info.info, LOOK, info.EXAMPLES)
+_add(listing.list_messages, LOOK, listing.EXAMPLES)
+_add(show.show, LOOK, show.EXAMPLES)
+_add(reload.reload, MOVE, reload.EXAMPLES)
+_add(flush.flush, MOVE, flush.EXAMPLES)
+_add(cancel.cancel, MOVE, cancel.EXAMPLES)
+_add(check.check, SETUP, check.EXAMPLES)
+_add(backends.backends, SETUP, backends.EXAMPLES)

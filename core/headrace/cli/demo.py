@@ -47,6 +47,7 @@ _STYLES: Final = {"WARNING": "yellow", "ERROR": "red"}
 
 
 def demo(
+    context: typer.Context,
     path: Annotated[
         Path | None,
         typer.Argument(
@@ -189,7 +190,7 @@ async def _compare(stage: "Stage") -> bool:
     repeated = stage.results.repeated()
     if repeated:
         say(
-            f"{plural(repeated, 'file was', 'files were')} counted more than once, and count once: at least once, never lost."
+            f"{plural(repeated, 'file was', 'files were')} counted more than once, after a worker died, and count once."
         )
     if ours == theirs:
         _verdict("The totals agree.")

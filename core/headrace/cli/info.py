@@ -1,21 +1,31 @@
 """``headrace info``: how many messages each channel of each queue holds."""
 
 import asyncio
-import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
 from headrace.app import Headrace
 from headrace.cli.options import Json, complete_queue
-from headrace.cli.output import NOTHING, UNKNOWN, Cell, Column, Row, console, duration, on_terminal
-from headrace.cli.output import plain_table, rich_table, say, say_error, say_json, show_table
+from headrace.cli.output import (
+    NOTHING,
+    UNKNOWN,
+    Cell,
+    Column,
+    Row,
+    console,
+    duration,
+    on_terminal,
+    rich_table,
+    say_error,
+    say_json,
+    show_table,
+)
 from headrace.cli.session import DONE, exit_code, session_of, shared_queue
 from headrace.driver import Info
 from headrace.errors import BackendError, CapabilityError, ConfigError
-from headrace.printing import printable
 
 EXAMPLES = (
     "headrace info",
@@ -24,13 +34,13 @@ EXAMPLES = (
 )
 
 #: Seconds between two looks of ``--watch``.
-WATCH_SECONDS = 1.0
+WATCH_SECONDS: Final = 1.0
 
-CHANNELS = ("waiting", "reserved", "delayed", "failed", "timeout")
+CHANNELS: Final = ("waiting", "reserved", "delayed", "failed", "timeout")
 #: How channels look in which messages wait for somebody.
-_ALARMING = {"failed": "bold red", "timeout": "bold yellow"}
+_ALARMING: Final = {"failed": "bold red", "timeout": "bold yellow"}
 
-COLUMNS = (
+COLUMNS: Final = (
     Column("queue", whole=True),
     Column("backend"),
     *(Column(channel, right=True, whole=True) for channel in CHANNELS),

@@ -3,7 +3,7 @@
 import base64
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from headrace.cli.output import (
     NOTHING,
@@ -14,7 +14,6 @@ from headrace.cli.output import (
     duration,
     moment,
     on_terminal,
-    say,
     shortened,
     show_table,
 )
@@ -22,7 +21,9 @@ from headrace.printing import printable
 from headrace.queue import Listed
 
 #: Characters of arguments, and of an error's text, in a listing; `headrace show` has all of them.
-LONGEST = 200
+LONGEST: Final = 200
+#: The same where they share a terminal's width with others.
+LONGEST_SHARED: Final = 100
 
 
 def show_messages(listed: Sequence[Listed]) -> None:
@@ -42,8 +43,8 @@ def _tall_row(each: Listed) -> Row:
     message = each.message
     return (
         message.id,
-        f"{printable(message.name)}\n{shortened(arguments_text(each.arguments), LONGEST)}",
-        Cell(f"{state(each)}\n{shortened(why(each), LONGEST)}", "red" if each.channel == "failed" else ""),
+        f"{printable(message.name)}\n{shortened(arguments_text(each.arguments), LONGEST_SHARED)}",
+        Cell(f"{state(each)}\n{shortened(why(each), LONGEST_SHARED)}", "red" if each.channel == "failed" else ""),
     )
 
 
@@ -63,9 +64,8 @@ def _flat_row(each: Listed) -> Row:
 
 def state(each: Listed) -> str:
     """Where a message stands, and since or until when, in a few words."""
-    message, parts = each.message, [each.channel]
-    if each.channel == "delayed":
-        parts = [f"due in {duration(message.delay)}"]
+    message = each.message
+    parts: list[str] = [f"due in {duration(message.delay)}" if each.channel == "delayed" else each.channel]
     if message.note is not None:
         ago = duration(max(0.0, time.time() - message.note.time))
         parts.append(f"{ago} ago" if each.channel in ("failed", "timeout") else f"failed {ago} ago")

@@ -22,20 +22,18 @@ S = TypeVar("S")
 def complete_queue(context: typer.Context, incomplete: str) -> list[str]:
     """Names of configured queues; after a comma, those that are not named yet."""
     named, comma, last = incomplete.rpartition(",")
-    found: list[str] = []
     with _quietly():
         names = [each for each in _app(context).config.queues if each not in named.split(",")]
-        found = [f"{named}{comma}{each}" for each in names if each.startswith(last)]
-    return found
+        return [f"{named}{comma}{each}" for each in names if each.startswith(last)]
+    return []
 
 
 def complete_job(context: typer.Context, incomplete: str) -> list[str]:
     """Wire names of the jobs that the configured modules declare."""
-    found: list[str] = []
     with _quietly():
         _app(context).load_jobs()
-        found = sorted(name for name in declared_jobs() if name.startswith(incomplete))
-    return found
+        return sorted(name for name in declared_jobs() if name.startswith(incomplete))
+    return []
 
 
 def _app(context: typer.Context) -> Headrace:

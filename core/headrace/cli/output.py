@@ -132,7 +132,7 @@ def duration(seconds: float | None) -> str:
     for unit, size, until in (("s", 1, 120), ("min", 60, 120 * 60), ("h", 3600, 48 * 3600)):
         if seconds < until:
             return f"{seconds / size:.0f} {unit}"
-    return f"{seconds / 86400:.0f} d"
+    return f"{seconds / 86400:.0f} days"
 
 
 def moment(seconds: float) -> str:

@@ -69,7 +69,8 @@ def make_job(app: Headrace, name: str, arguments: str) -> Job:
     unknown = [each for each in given if each not in fields]
     if unknown:
         raise InvalidPayload(f"{name} has no field {unknown[0]!r}; it has {', '.join(fields) or 'none'}")
-    return app.codec(job_class).decode(arguments.encode())
+    job: Job = app.codec(job_class).decode(arguments.encode())
+    return job
 
 
 def _known(name: str, declared: dict[str, type[Job]], app: Headrace) -> str:

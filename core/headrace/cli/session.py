@@ -16,7 +16,7 @@ import typer
 
 from headrace.app import Headrace
 from headrace.cli.output import say_error
-from headrace.errors import BackendError, CapabilityError, ConfigError, HeadraceError, JobError
+from headrace.errors import CapabilityError, ConfigError, HeadraceError, JobError
 from headrace.queue import Queue
 
 T = TypeVar("T")
@@ -100,6 +100,3 @@ def hush_broken_pipe() -> None:
     """Let nobody hear that who read our output has left, as in ``headrace list q | head``."""
     # Python flushes stdout once more at exit; into nothing, that cannot fail.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-__all__ = ["BackendError", "Session"]

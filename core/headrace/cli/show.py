@@ -1,6 +1,7 @@
 """``headrace show``: one message, with all that is known of it."""
 
 import json
+from typing import Final
 
 import typer
 
@@ -18,7 +19,7 @@ EXAMPLES = (
 )
 
 #: Columns of the names on the left.
-_WIDTH = 11
+_WIDTH: Final = 11
 
 
 def show(context: typer.Context, queue: Queue, message_id: MessageId, as_json: Json = False) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import signal
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -15,7 +15,9 @@ from headrace.cli.output import plural
 from headrace.cli.session import DONE, FAILED, session_of, shared_queue
 from headrace.errors import ConfigError
 from headrace.logs import log_to_stderr
-from headrace.supervisor import Group, Supervisor, group_of
+
+if TYPE_CHECKING:
+    from headrace.supervisor import Group, Supervisor
 
 EXAMPLES = (
     "headrace worker                       each enabled queue, in processes of its own",
@@ -66,6 +68,9 @@ def worker(
     what has not started; a second one ends at once. A process that dies is started again,
     and what it held comes back within a lease.
     """
+    # Here, since the engine that it brings along is for this command alone.
+    from headrace.supervisor import Supervisor
+
     app = session_of(context).app
     chosen = choose(app, groups or [], processes=processes, concurrency=concurrency, max_messages=max_messages)
     log_to_stderr(log_level)
@@ -82,8 +87,10 @@ def choose(
     processes: int | None = None,
     concurrency: int | None = None,
     max_messages: int | None = None,
-) -> list[Group]:
+) -> "list[Group]":
     """The groups to run: those named, such as ``high,low``, else one for each enabled queue."""
+    from headrace.supervisor import group_of
+
     if named:
         wanted = [list(dict.fromkeys(filter(None, each.split(",")))) for each in named]
         if not all(wanted):
@@ -103,7 +110,7 @@ def choose(
     ]
 
 
-def announce(app: Headrace, groups: Sequence[Group]) -> None:
+def announce(app: Headrace, groups: "Sequence[Group]") -> None:
     """Say which configuration is used, and where each queue's messages are."""
     logger.info("headrace %s, configured by %s", __version__, app.config.describe())
     for group in groups:
@@ -122,7 +129,7 @@ def announce(app: Headrace, groups: Sequence[Group]) -> None:
             )
 
 
-async def _supervise(supervisor: Supervisor) -> bool:
+async def _supervise(supervisor: "Supervisor") -> bool:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, supervisor.stop)

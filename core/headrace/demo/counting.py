@@ -8,6 +8,7 @@ import hashlib
 import os
 import re
 import sqlite3
+import stat
 import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -84,24 +85,12 @@ def find_files(root: Path) -> Found:
     paths: list[str] = []
     total = left_out = 0
     for path in _walk(root):
-        try:
-            size = path.stat().st_size
-            path.as_posix().encode()
-            taken = (
-                not path.is_symlink()
-                and path.is_file()
-                and os.access(path, os.R_OK)
-                and size <= LARGEST_BYTES
-                and len(paths) < MOST_FILES
-                and total + size <= MOST_BYTES
-            )
-        except (OSError, UnicodeEncodeError):
-            taken = False
-        if taken:
+        size = _readable_size(path)
+        if size is None or size > LARGEST_BYTES or len(paths) == MOST_FILES or total + size > MOST_BYTES:
+            left_out += 1
+        else:
             paths.append(str(path))
             total += size
-        else:
-            left_out += 1
     return Found(paths, total, left_out)
 
 
@@ -110,6 +99,16 @@ def _walk(root: Path) -> Iterator[Path]:
         folders[:] = sorted(each for each in folders if each not in _SKIPPED and not each.startswith("."))
         for name in sorted(names):
             yield Path(folder, name)
+
+
+def _readable_size(path: Path) -> int | None:
+    """The bytes of a regular file that can be read, and whose name can stand in JSON; else ``None``."""
+    try:
+        str(path).encode()
+        status = path.lstat()
+    except (OSError, UnicodeEncodeError):
+        return None
+    return status.st_size if stat.S_ISREG(status.st_mode) and os.access(path, os.R_OK) else None
 
 
 class Results:
