@@ -15,7 +15,7 @@ from headrace.codec import JobCodec
 from headrace.config import Config
 from headrace.driver import Backend
 from headrace.errors import WrongContext
-from headrace.events import EventBus
+from headrace.events import EventBus, Listener
 from headrace.imports import import_module
 from headrace.job import Job
 from headrace.listeners import load_listeners
@@ -41,6 +41,7 @@ class Headrace:
         self._backends: dict[str, Backend] = {}
         self._codecs: dict[type[Job], JobCodec[Any]] = {}
         self._events: EventBus | None = None
+        self._plugin_listeners: list[Listener[Any]] = []
         self._queues: dict[str, Queue] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._opening: dict[str, asyncio.Task[Backend]] = {}
@@ -112,6 +113,7 @@ class Headrace:
         if self._events is None:
             self.config.activate()
             self._events = EventBus(load_listeners(self))
+            self._hear_plugins(self._events)
         return self._events
 
     def load_jobs(self) -> None:
@@ -125,7 +127,17 @@ class Headrace:
         try:
             return self._backends[name]
         except KeyError:
-            return self._backends.setdefault(name, self.registry.build(self.config.backend_options(name)))
+            backend = self._backends.setdefault(name, self.registry.build(self.config.backend_options(name)))
+            if self._events is not None:
+                self._hear_plugins(self._events)
+            return backend
+
+    def _hear_plugins(self, events: EventBus) -> None:
+        """Add the listeners of plugins that were loaded since this was last done."""
+        for listener in self.registry.listeners():
+            if isinstance(listener, Listener) and listener not in self._plugin_listeners:
+                self._plugin_listeners.append(listener)
+                events.add(listener)
 
     async def opened(self, name: str) -> Backend:
         """The backend of a config entry, open on this event loop; opened once however many ask."""

@@ -38,14 +38,13 @@ _LENGTH_LEVELS: Final = ((10, logging.DEBUG), (50, logging.INFO), (500, logging.
 
 
 def load_listeners(app: "Headrace") -> list[Listener[Any]]:
-    """The listeners that an app's config names, and those that its plugins bring."""
+    """The listeners that an app's config names."""
     found: list[Listener[Any]] = []
     for name in app.config.listeners:
         if name in BUILT_IN:
             found.extend(BUILT_IN[name](app))
         else:
             found.extend(_of_module(name))
-    found.extend(each for each in app.registry.listeners() if isinstance(each, Listener))
     return found
 
 

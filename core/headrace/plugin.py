@@ -28,10 +28,12 @@ class BackendOptions(Protocol):
     """One ``[backends.NAME]`` table, as a plugin sees it."""
 
     @property
+    @abstractmethod
     def name(self) -> str:
         """The name in the configuration; it need not be the plugin's."""
 
     @property
+    @abstractmethod
     def root(self) -> Path:
         """The folder that relative paths start from."""
 

@@ -144,6 +144,8 @@ class Worker:
         availabilities: dict[str, Availability] = {}
         consumers = []
         for queue in self.queues:
+            self.app.backend(queue.settings.backend)  # all of them first: their plugins bring listeners
+        for queue in self.queues:
             settings = queue.settings
             plans = Plans(self.app, settings, middleware, threads)
             plans.check()
