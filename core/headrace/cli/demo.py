@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 EXAMPLES = (
     "headrace demo",
     "headrace demo ~/src",
-    "HEADRACE_BACKEND=redis headrace demo",
 )
 
 #: Seconds between two lines of progress where there is no terminal.

@@ -26,6 +26,7 @@ from headrace.cli.output import (
 from headrace.cli.session import DONE, exit_code, session_of, shared_queue
 from headrace.driver import Info
 from headrace.errors import BackendError, CapabilityError, ConfigError
+from headrace.printing import printable_block
 
 EXAMPLES = (
     "headrace info",
@@ -92,11 +93,7 @@ def info(
         if not watch:
             raise
         return
-    errors = [each.error for each in lines if each.error is not None]
-    for line in lines:
-        if line.error is not None:
-            say_error(f"{line.queue}: {line.error}")
-    raise typer.Exit(max(map(exit_code, errors), default=DONE))
+    raise typer.Exit(max((exit_code(each.error) for each in lines if each.error is not None), default=DONE))
 
 
 async def look(app: Headrace, names: Sequence[str]) -> Sequence[Line]:
@@ -120,11 +117,15 @@ async def _watch(app: Headrace, names: Sequence[str], lines: Sequence[Line], as_
             _print(lines, as_json)
             await asyncio.sleep(WATCH_SECONDS)
             lines = await look(app, names)
+    from rich.console import Group
     from rich.live import Live
+    from rich.text import Text
 
     with Live(console=console(), auto_refresh=False, vertical_overflow="visible") as live:
         while True:
-            live.update(rich_table(COLUMNS, rows_of(lines)), refresh=True)
+            live.update(
+                Group(rich_table(COLUMNS, rows_of(lines)), *(Text(each) for each in _errors(lines))), refresh=True
+            )
             await asyncio.sleep(WATCH_SECONDS)
             lines = await look(app, names)
 
@@ -134,6 +135,12 @@ def _print(lines: Sequence[Line], as_json: bool) -> None:
         say_json([as_object(each) for each in lines])
     else:
         show_table(COLUMNS, rows_of(lines))
+    for each in _errors(lines):
+        say_error(each)
+
+
+def _errors(lines: Sequence[Line]) -> list[str]:
+    return [f"{line.queue}: {printable_block(str(line.error))}" for line in lines if line.error is not None]
 
 
 def rows_of(lines: Sequence[Line]) -> list[Row]:

@@ -31,7 +31,7 @@ class Column:
 
     title: str
     right: bool = False  #: figures
-    whole: bool = False  #: never cut nor wrapped: what one copies from the screen
+    whole: bool = False  #: never folded: what one copies from the screen
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ def show_table(columns: Sequence[Column], rows: Sequence[Row]) -> None:
 
 
 def rich_table(columns: Sequence[Column], rows: Sequence[Row]) -> "Table":
-    """A table for a terminal: as wide as it has to be, cut with an ellipsis where there is no room."""
+    """A table for a terminal: as wide as it has to be, folded where there is no room."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
@@ -103,10 +103,10 @@ def rich_table(columns: Sequence[Column], rows: Sequence[Row]) -> "Table":
             column.title,
             justify="right" if column.right else "left",
             no_wrap=column.whole,
-            overflow="ellipsis",
+            overflow="fold",
         )
     for row in rows:
-        table.add_row(*(Text(*_parts(cell), overflow="ellipsis") for cell in row))
+        table.add_row(*(Text(*_parts(cell)) for cell in row))
     return table
 
 

@@ -1,0 +1,183 @@
+"""``headrace worker``: real processes, real signals."""
+
+import os
+import signal
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from .conftest import Shop, until
+
+
+def test_until_empty_runs_what_is_there_and_ends(shop: Shop) -> None:
+    for number in range(8):
+        shop.push("Send", user_id=number)
+    shop.push("Send", "--delay", "0.3", user_id=8)
+    shop.run("worker", "mail", "--until-empty", "--processes", "2")
+    assert sorted(shop.words) == sorted(f"sent {number}" for number in range(9))
+    assert shop.counts() == {}
+    assert shop.processes() == []
+
+
+def test_the_first_lines_tell_configuration_backend_and_place(shop: Shop) -> None:
+    first, second, *_ = shop.run("worker", "mail,low", "--until-empty").stderr.splitlines()
+    assert first.endswith(f"configured by {shop.folder / 'headrace.toml'}")
+    assert f"queue mail: sqlite at {shop.folder / 'headrace.db'}; 1 process, 4 at once in each" in second
+    assert second.endswith("together with mail,low")
+
+
+def test_each_enabled_queue_has_processes_of_its_own(shop: Shop) -> None:
+    shop.push("Send", user_id=1)
+    shop.push("Send", "--queue", "low", user_id=2)
+    log = shop.run("worker", "--until-empty").stderr
+    assert "queue default" not in log
+    assert sorted(shop.words) == ["sent 1", "sent 2"]
+    assert len({process for process, _ in shop.record}) == 2
+
+
+def test_where_no_queue_is_enabled_there_is_nothing_to_do(shop: Shop) -> None:
+    shop.configure("[queues.default]\nenabled = false\n")
+    assert "no queue is enabled" in shop.run("worker", status=2).stderr
+
+
+def test_a_group_serves_its_queues_in_strict_order(shop: Shop) -> None:
+    for number in range(3):
+        shop.push("Send", "--queue", "low", user_id=number)
+        shop.push("Send", user_id=10 + number)
+    shop.run("worker", "mail,low", "--until-empty", "--concurrency", "1")
+    assert shop.words == ["sent 10", "sent 11", "sent 12", "sent 0", "sent 1", "sent 2"]
+    assert len({process for process, _ in shop.record}) == 1
+
+
+def test_a_process_is_replaced_after_exactly_max_messages(shop: Shop) -> None:
+    for number in range(5):
+        shop.push("Send", user_id=number)
+    shop.run("worker", "mail", "--until-empty", "--max-messages", "2")
+    assert sorted(Counter(process for process, _ in shop.record).values()) == [1, 2, 2]
+
+
+def test_sigterm_lets_a_running_handler_end(shop: Shop) -> None:
+    shop.push("Hold")
+    worker = shop.start("worker", "mail")
+    until(lambda: shop.words == ["holding"], "the handler runs")
+    worker.send_signal(signal.SIGTERM)
+    until(lambda: "stopping" in shop.log, "the supervisor has heard")
+    shop.push("Send", user_id=1)
+    shop.touch("release")
+    assert worker.wait(20) == 0
+    assert shop.words == ["holding", "released"]
+    # What came meanwhile was not taken any more.
+    assert shop.counts() == {"waiting": 1}
+    assert shop.processes() == []
+
+
+def test_a_second_signal_ends_at_once_and_gives_back_at_no_cost(shop: Shop) -> None:
+    message_id = shop.push("Hold")
+    worker = shop.start("worker", "mail")
+    until(lambda: shop.words == ["holding"], "the handler runs")
+    worker.send_signal(signal.SIGTERM)
+    until(lambda: "stopping" in shop.log, "the supervisor has heard")
+    started = time.monotonic()
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(20) == 0
+    # Well below the shutdown_timeout of 5 s.
+    assert time.monotonic() - started < 4
+    (listed,) = shop.json("list", "mail", "--channel", "waiting")
+    assert (listed["id"], listed["attempt"], listed["deaths"]) == (message_id, 0, 0)
+
+
+def test_ctrl_c_is_passed_on_once(shop: Shop) -> None:
+    shop.push("Hold")
+    worker = shop.start("worker", "mail")
+    until(lambda: shop.words == ["holding"], "the handler runs")
+    # As a terminal does: to every process of the group in the foreground.
+    os.killpg(worker.pid, signal.SIGINT)
+    until(lambda: "stopping" in shop.log, "the supervisor has heard")
+    shop.touch("release")
+    assert worker.wait(20) == 0
+    assert shop.words == ["holding", "released"]
+
+
+def test_a_process_that_is_killed_is_replaced_and_its_job_runs_again(shop: Shop) -> None:
+    shop.push("Hold")
+    worker = shop.start("worker", "mail")
+    until(lambda: shop.words == ["holding"], "the handler runs")
+    (first, _), *_ = shop.record
+    os.kill(first, signal.SIGKILL)
+    until(lambda: len(shop.record) == 2, "another process runs the job")
+    shop.touch("release")
+    until(lambda: shop.words[-1] == "released", "the job ends")
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(20) == 0
+    assert shop.record[1][0] != first
+    assert f"process {first} (mail) was ended by SIGKILL" in shop.log
+    assert shop.counts() == {}
+
+
+def test_when_the_supervisor_is_killed_no_process_goes_on_for_long(shop: Shop) -> None:
+    shop.push("Hold")
+    worker = shop.start("worker", "mail", "low", "--processes", "2")
+    until(lambda: shop.words == ["holding"] and len(shop.processes()) == 4, "all processes are there")
+    worker.kill()
+    worker.wait()
+    # They stop as by SIGTERM: the idle ones now, the one with a handler once that has ended.
+    until(lambda: len(shop.processes()) == 1, "the idle processes are gone")
+    shop.touch("release")
+    until(lambda: not shop.processes(), "the last process is gone")
+    assert shop.words == ["holding", "released"]
+    assert shop.counts() == {}
+
+
+def test_a_process_that_crashes_at_once_is_started_ever_more_rarely(shop: Shop) -> None:
+    (shop.folder / "shop_jobs.py").write_text("import os\nos._exit(9)\n")
+    worker = shop.start("worker", "mail")
+    until(lambda: shop.log.count("ended with exit status 9") == 4, "it has crashed four times")
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(20) == 0
+    delays = [float(line.split()[-2]) for line in shop.log.splitlines() if "the next process" in line]
+    assert delays[:3] == sorted(delays[:3])
+    assert delays[2] > 2 * delays[0]
+
+
+@pytest.mark.parametrize(
+    ("module", "words"),
+    [
+        ("raise RuntimeError('half written')", ["shop_jobs", "half written"]),
+        (
+            "from headrace import Job\nclass Odd(Job, queue='mail', on_timeout='cancel'):\n    def handle(self): ...\n",
+            ["Odd", "async def"],
+        ),
+    ],
+    ids=["a module that does not import", "a thread that is to be cancelled"],
+)
+def test_what_no_process_can_run_stops_them_all_and_is_told_once(shop: Shop, module: str, words: list[str]) -> None:
+    (shop.folder / "shop_jobs.py").write_text(module)
+    done = shop.run("worker", "mail", "low", "--processes", "2", status=2)
+    (error,) = (line for line in done.stderr.splitlines() if line.startswith("error: "))
+    for word in words:
+        assert word in error
+    assert "Traceback" not in done.stderr
+    assert shop.processes() == []
+
+
+def test_what_a_job_raised_cannot_forge_a_line_of_the_log(shop: Shop) -> None:
+    shop.push("Fail", text="\x1b[2J\n2026-01-01 00:00:00+0000 INFO [1] all is well")
+    lines = shop.run("worker", "mail", "--until-empty").stderr.split("\n")
+    assert any("failed and rests in 'failed'" in line for line in lines)
+    assert any(line.lstrip().startswith("2026-01-01 00:00:00+0000") for line in lines)
+    assert not any(line.startswith("2026-01-01 00:00:00+0000") for line in lines)
+    assert "\x1b" not in "".join(lines)
+
+
+def test_the_log_level_is_an_option_and_an_environment_variable(shop: Shop) -> None:
+    assert shop.run("worker", "mail", "--until-empty", "--log-level", "error").stderr == ""
+    assert shop.run("worker", "mail", "--until-empty", HEADRACE_LOG_LEVEL="error").stderr == ""
+
+
+def test_a_worker_without_a_configuration_serves_the_default_queue(shop: Shop) -> None:
+    (shop.folder / "headrace.toml").unlink()
+    first, second, *_ = shop.run("worker", "--until-empty").stderr.splitlines()
+    assert "built-in defaults" in first
+    assert f"queue default: sqlite at {Path(shop.folder, 'headrace.db')}" in second
