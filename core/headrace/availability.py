@@ -1,6 +1,8 @@
 """Going on while a backend is out of reach: tries again, and says so once.
 
-Owns the backoff between tries and the knowledge that the backend is lost.
+Owns the backoff between tries, which each caller has for itself, and the knowledge that the
+backend is lost, which they share: it is lost with the first caller that gets no answer,
+and back when the last of those has one.
 """
 
 import asyncio
@@ -10,7 +12,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
-from headrace.errors import BackendError, BackendUnavailable
+from headrace.errors import BackendUnavailable
 
 logger = logging.getLogger("headrace")
 
@@ -26,27 +28,65 @@ _SILENCE: Final = 30.0
 
 
 class Availability:
-    """Whether one backend answers, as its worker sees it. Shared by all that call that backend."""
+    """Whether one backend answers, as its worker sees it."""
 
     def __init__(self, on_lost: Callable[[BaseException], None], on_back: Callable[[float], None]) -> None:
         self._on_lost = on_lost
         self._on_back = on_back
-        self._lost_at: float | None = None
+        self._unanswered: set[Caller] = set()
+        self._lost_at = 0.0
+
+    def caller(self, what: str) -> "Caller":
+        """One who calls the backend again and again; ``what`` is for the log."""
+        return Caller(self, what)
+
+    def went_unanswered(self, caller: "Caller", error: BaseException) -> None:
+        """A caller found the backend out of reach."""
+        if not self._unanswered:
+            self._lost_at = time.monotonic()
+            self._on_lost(error)
+        self._unanswered.add(caller)
+
+    def answered(self, caller: "Caller") -> None:
+        """A caller got an answer after it had got none."""
+        if caller in self._unanswered:
+            self._unanswered.remove(caller)
+            if not self._unanswered:
+                self._on_back(time.monotonic() - self._lost_at)
+
+
+class Caller:
+    """Calls one verb of a backend, with a backoff of its own."""
+
+    def __init__(self, availability: Availability, what: str) -> None:
+        self._availability = availability
+        self._what = what
         self._tries = 0
-        self.retry_at = 0.0  #: on `time.monotonic`; before it, nobody should call
+        self.retry_at = 0.0  #: on `time.monotonic`; nobody should call before it
+
+    @property
+    def ready(self) -> bool:
+        """Whether it is time to call."""
+        return not self._tries or time.monotonic() >= self.retry_at
 
     async def ask(self, call: Awaitable[T], seconds: float = 0.0) -> T:
-        """One call, which may rightly take ``seconds``. What it raises is counted, and raised on."""
+        """One call, which may rightly take ``seconds``. What it raises is noted, and raised on."""
         try:
             async with asyncio.timeout(seconds + _SILENCE) as silence:
                 answer = await call
+        except TimeoutError as error:
+            if not silence.expired():
+                self.failed(error)
+                raise
+            unavailable = BackendUnavailable(f"{self._what}: no answer within {seconds + _SILENCE:g} s")
+            self.failed(unavailable)
+            raise unavailable from None
         except Exception as error:
-            if isinstance(error, TimeoutError) and silence.expired():
-                error = BackendUnavailable(f"no answer within {seconds + _SILENCE:g} s")
-            self._note_loss(error)
-            raise error from None
+            self.failed(error)
+            raise
         if self._tries:
-            self._note_answer()
+            self._tries = 0
+            self._availability.answered(self)
         return answer
 
     async def insist(self, call: Callable[[], Awaitable[T]]) -> tuple[T, bool]:
@@ -60,23 +100,19 @@ class Availability:
                 return await self.ask(call()), repeated
             except Exception:
                 repeated = True
-                await asyncio.sleep(max(0.0, self.retry_at - time.monotonic()))
+                await self.pause()
 
-    def _note_loss(self, error: Exception) -> None:
-        now = time.monotonic()
-        if now >= self.retry_at:
-            longest = min(_LONGEST, _FIRST * 2 ** min(self._tries, 10))
-            # Jitter over the upper half: workers that lost one server do not come back as one.
-            self.retry_at = now + random.uniform(longest / 2, longest)
-            self._tries += 1
-        if self._lost_at is None:
-            self._lost_at = now
-            if not isinstance(error, BackendError):
-                logger.error("a driver raised what it should not", exc_info=error)
-            self._on_lost(error)
+    async def pause(self) -> None:
+        """Wait until it is time to call again."""
+        await asyncio.sleep(max(0.0, self.retry_at - time.monotonic()))
 
-    def _note_answer(self) -> None:
-        self._tries, self.retry_at = 0, 0.0
-        if self._lost_at is not None:
-            seconds, self._lost_at = time.monotonic() - self._lost_at, None
-            self._on_back(seconds)
+    def failed(self, error: Exception) -> None:
+        """Note that a call, or one item of it, was not done."""
+        longest = min(_LONGEST, _FIRST * 2 ** min(self._tries, 10))
+        # Jitter over the upper half: workers that lost one server do not come back as one.
+        self.retry_at = time.monotonic() + random.uniform(longest / 2, longest)
+        self._tries += 1
+        if isinstance(error, BackendUnavailable):
+            self._availability.went_unanswered(self, error)
+        elif self._tries == 1:
+            logger.error("%s is refused, and tried again: %s", self._what, error, exc_info=error)

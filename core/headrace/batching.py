@@ -7,6 +7,7 @@ turn. A lone item is so sent a turn later; a busy loop, where calls are what cos
 """
 
 import asyncio
+import contextvars
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
@@ -34,7 +35,9 @@ class Batcher(Generic[Item]):
         """Send ``item`` with the next call. Returns at once."""
         self._waiting.append(item)
         if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._run())
+            # In a context of its own, not that of the handler which happened to end first.
+            loop = asyncio.get_running_loop()
+            self._task = loop.create_task(self._run(), context=contextvars.Context())
 
     async def drain(self) -> None:
         """Wait until nothing waits and nothing is in flight."""

@@ -8,21 +8,32 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 import msgspec
 
 from headrace.availability import Availability
 from headrace.batching import Batcher
 from headrace.context import set_current
-from headrace.driver import Driver, Message, Note, RestingChannel, Result, Settled
-from headrace.errors import BackendError, ConfigError, Drop, JobError, JobTimeout, Retry, UnknownJob, WorkerDied
+from headrace.driver import Channel, Driver, Message, Note, RestingChannel, Result, Settled
+from headrace.errors import (
+    BackendError,
+    BackendUnavailable,
+    ConfigError,
+    Drop,
+    JobError,
+    JobTimeout,
+    Retry,
+    UnknownJob,
+    WorkerDied,
+)
 from headrace.events import AfterHandle, BeforeHandle, FailedHandle, LeaseLost, RetryHandle, TimeoutHandle
 from headrace.execution import Execution
 from headrace.job import Job
 from headrace.notes import note_of
 from headrace.plans import Plans
+from headrace.prefetch import Prefetch
 from headrace.queue import REMAINING_HEADER, Queue, hop
 from headrace.retry import retry_delay
 from headrace.suspects import NotInChild, run_in_child
@@ -31,6 +42,8 @@ if TYPE_CHECKING:
     from headrace.worker import Worker
 
 logger = logging.getLogger("headrace")
+
+T = TypeVar("T")
 
 #: Seconds for which an unknown job has been handed on so far.
 UNKNOWN_HEADER: Final = "headrace-unknown"
@@ -56,11 +69,17 @@ class QueueConsumer:
         self.capabilities = queue.capabilities
         self.limit = limit
         self.plans = plans
-        self.availability = availability
         self.driver: Driver
+        name = self.settings.name
+        self.pops = availability.caller(f"pop on {name}")
+        self.waits = availability.caller(f"wait_ready on {name}")
+        self.infos = availability.caller(f"info on {name}")
+        self._settles = {each: availability.caller(f"{each} on {name}") for each in ("ack", "retry", "fail")}
         self.held: set[Execution] = set()  #: popped and not settled: what the lease keeper extends
         self.buffer: deque[Execution] = deque()  #: popped and not started
         self.running: set[Execution] = set()
+        self.ended = 0  #: handlers that have ended
+        self.prefetch = Prefetch(self.capabilities.max_batch)
         self._events = worker.app.events
         # Asked once: the answers stand in the way of every single message.
         self._hears_before = bool(self._events.hears(BeforeHandle))
@@ -72,14 +91,32 @@ class QueueConsumer:
         self.timeouts = Batcher(self._send_timeouts, size)
         self.batchers: tuple[Batcher[Any], ...] = (self.acks, self.retries, self.failures, self.timeouts)
 
+    @property
+    def startable(self) -> int:
+        """How many of the buffer this queue's own limit lets start now."""
+        return min(len(self.buffer), self.limit - len(self.running))
+
+    @property
+    def indebted(self) -> bool:
+        """Whether acks lag far behind: a debt to re-execute, to be paid before more is taken."""
+        unsettled = len(self.held) - len(self.running) - len(self.buffer)
+        return unsettled > 2 * self.capabilities.max_batch
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing of this queue is in this worker's hands."""
+        return not self.held and not self.running and all(each.idle for each in self.batchers)
+
     # Taking deliveries
 
     async def pop(self, limit: int, wait: float) -> int:
         """Take at most ``limit`` deliveries into the buffer; how many came."""
-        deliveries = await self.availability.ask(self.driver.pop(limit, wait), wait)
+        asked = time.monotonic()
+        deliveries = await self.pops.ask(self.driver.pop(limit, wait), wait)
         now = time.monotonic()
         for delivery in deliveries:
-            execution = Execution(self, delivery, now)
+            # Its lease began while we waited for the answer: reckon from the question.
+            execution = Execution(self, delivery, now, asked)
             self.held.add(execution)
             if delivery.count > 1 or delivery.message.deaths or delivery.message.headers:
                 self._accept_unusual(execution)
@@ -119,10 +156,11 @@ class QueueConsumer:
 
     # Running
 
-    def start(self, execution: Execution) -> None:
+    def start(self, execution: Execution) -> "asyncio.Task[None]":
         """Run a delivery in a task of its own."""
         self.running.add(execution)
-        execution.task = self.worker.loop.create_task(self._run(execution))
+        execution.task = task = self.worker.loop.create_task(self._run(execution))
+        return task
 
     async def _run(self, execution: Execution) -> None:
         """A delivery from decoding to the verb that settles it. The hot path: kept to one coroutine."""
@@ -137,12 +175,12 @@ class QueueConsumer:
             if self._hears_before:
                 self._events.emit(self._event(BeforeHandle, execution))
             execution.started = time.monotonic()
-            if terms.handle_timeout:
-                execution.ends = execution.started + terms.handle_timeout
-                execution.timer = self.worker.loop.call_later(terms.handle_timeout, self._deadline, execution)
+            isolated = execution.suspect and not execution.alone
+            if terms.handle_timeout and not isolated:
+                self._set_timer(execution, terms.handle_timeout)
             try:
-                if execution.suspect and not execution.alone:
-                    await run_in_child(self.worker.app.config, execution)
+                if isolated:
+                    await run_in_child(self.worker.app.config, execution, self._child_started)
                 elif plan.invoke is None:
                     await job.handle()  # type: ignore[misc]
                 else:
@@ -162,10 +200,21 @@ class QueueConsumer:
             self.held.discard(execution)
         finally:
             self.running.discard(execution)
+            self.ended += 1
             # Each closes a circle, the task by way of its context: left to the garbage
             # collector, they were a third of what a message cost.
             execution.task = error = None
-            self.worker.finished()
+            self.worker.finished(self)
+
+    def _set_timer(self, execution: Execution, seconds: float) -> None:
+        execution.ends = time.monotonic() + seconds
+        execution.timer = self.worker.loop.call_later(seconds, self._deadline, execution)
+
+    def _child_started(self, execution: Execution) -> None:
+        """A suspect's handler starts now, its process being up: a timeout counts from here."""
+        execution.started = time.monotonic()
+        if execution.terms is not None and execution.terms.handle_timeout:
+            self._set_timer(execution, execution.terms.handle_timeout)
 
     def _prepare(self, execution: Execution) -> Job | None:
         """Decode the job; where that cannot be, settle the message by promise 8."""
@@ -197,7 +246,8 @@ class QueueConsumer:
             # Its message was moved while it ran: to `timeout`, or back when the worker stopped.
             if execution.timed_out and execution.cancelled_for is None:
                 self._ended_late(execution, error, seconds)
-        elif execution.cancelled_for == "stop" and isinstance(error, asyncio.CancelledError):
+        elif execution.cancelled_for == "stop" and error is not None and not isinstance(error, Drop):
+            # Whatever its cleaning up raised: it was the stop that ended it.
             self.give_back(execution)
         elif execution.cancelled_for == "timeout":
             limit = execution.terms.handle_timeout if execution.terms else 0.0
@@ -300,7 +350,7 @@ class QueueConsumer:
                 return
             self._events.emit(self._event(FailedHandle, execution, message=message, error=error, seconds=seconds))
             if execution.running_job is not None and type(execution.running_job).failed is not Job.failed:
-                self.worker.call_failed(execution.running_job, error)
+                self.worker.call_failed(execution, error)
 
         execution.settling = True
         (self.timeouts if channel == "timeout" else self.failures).add(Move(execution, message, confirmed))
@@ -332,59 +382,96 @@ class QueueConsumer:
     # Settling
 
     async def _send_acks(self, batch: Sequence[Execution]) -> None:
-        receipts = [each.delivery.receipt for each in batch]
-        results, repeated = await self._settle(lambda: self.driver.ack(receipts), len(batch))
-        self.held.difference_update(batch)
-        for execution, result in zip(batch, results, strict=True):
-            if result is not Settled.DONE:
-                self._not_settled(execution, result, repeated)
-        self.worker.settled()
+        async def ack(items: Sequence[Execution]) -> Sequence[Result]:
+            return await self.driver.ack([each.delivery.receipt for each in items])
+
+        async for execution, result, repeated in self._settle("ack", batch, ack):
+            # After a lost answer, stale may only mean that the first try took effect.
+            if result is not Settled.DONE and not repeated:
+                self._not_settled(execution, result)
+        self._settled(batch)
 
     async def _send_retries(self, batch: Sequence[Move]) -> None:
-        await self._send_moves(batch, self.driver.retry)
+        await self._send_moves("retry", batch, lambda pairs: self.driver.retry(pairs), ("delayed", "waiting"))
 
     async def _send_failures(self, batch: Sequence[Move]) -> None:
-        await self._send_moves(batch, lambda pairs: self.driver.fail(pairs, "failed"))
+        await self._send_moves("fail", batch, lambda pairs: self.driver.fail(pairs, "failed"), ("failed",))
 
     async def _send_timeouts(self, batch: Sequence[Move]) -> None:
-        await self._send_moves(batch, lambda pairs: self.driver.fail(pairs, "timeout"))
+        await self._send_moves("fail", batch, lambda pairs: self.driver.fail(pairs, "timeout"), ("timeout",))
 
     async def _send_moves(
-        self, batch: Sequence[Move], verb: Callable[[Sequence[tuple[Any, Message]]], Awaitable[Sequence[Result]]]
+        self,
+        verb: str,
+        batch: Sequence[Move],
+        call: Callable[[Sequence[tuple[Any, Message]]], Awaitable[Sequence[Result]]],
+        goals: Sequence[Channel],
     ) -> None:
-        pairs = [(each.execution.delivery.receipt, each.message) for each in batch]
-        results, repeated = await self._settle(lambda: verb(pairs), len(batch))
-        for move, result in zip(batch, results, strict=True):
-            if result is Settled.DONE:
-                self.held.discard(move.execution)
-                if move.then is not None:
-                    move.then()
+        async def move(items: Sequence[Move]) -> Sequence[Result]:
+            return await call([(each.execution.delivery.receipt, each.message) for each in items])
+
+        async for item, result, repeated in self._settle(verb, batch, move):
+            if result is Settled.DONE or (repeated and await self._arrived(item, goals)):
+                if item.then is not None:
+                    item.then()
             else:
-                self._not_settled(move.execution, result, repeated)
-        self.worker.settled()
+                self._not_settled(item.execution, result)
+        self._settled([each.execution for each in batch])
 
     async def _settle(
-        self, call: Callable[[], Awaitable[Sequence[Result]]], size: int
-    ) -> tuple[Sequence[Result], bool]:
-        async def checked() -> Sequence[Result]:
-            results = await call()
-            if len(results) != size:
-                raise BackendError(f"the driver returned {len(results)} results for {size} items")
-            return results
+        self, verb: str, items: Sequence[T], call: Callable[[Sequence[T]], Awaitable[Sequence[Result]]]
+    ) -> AsyncIterator[tuple[T, Result, bool]]:
+        """Send items until each has a result: that, and whether an earlier try may have taken effect.
 
-        return await self.availability.insist(checked)
+        An item that alone was out of reach is sent again, as a whole call is.
+        """
+        caller, waiting, before = self._settles[verb], items, False
+        while waiting:
 
-    def _not_settled(self, execution: Execution, result: Result, repeated: bool) -> None:
-        self.held.discard(execution)
+            async def checked(batch: Sequence[T] = waiting) -> Sequence[Result]:
+                results = await call(batch)
+                if len(results) != len(batch):
+                    raise BackendError(f"the driver returned {len(results)} results for {len(batch)} items")
+                return results
+
+            results, repeated = await caller.insist(checked)
+            again: list[T] = []
+            for item, result in zip(waiting, results, strict=True):
+                if isinstance(result, BackendUnavailable):
+                    again.append(item)
+                    unavailable = result
+                else:
+                    yield item, result, repeated or before
+            if again:
+                caller.failed(unavailable)
+                await caller.pause()
+            waiting, before = again, True
+
+    def _settled(self, batch: Sequence[Execution]) -> None:
+        indebted = self.indebted
+        self.held.difference_update(batch)
+        if indebted and not self.indebted:
+            self.worker.has_room()
+
+    async def _arrived(self, move: Move, goals: Sequence[Channel]) -> bool:
+        """Whether a move whose answer was lost took effect, as far as the backend can show it."""
+        if not self.capabilities.peek:
+            return False
+        for channel in goals:
+            try:
+                page = await self.infos.ask(self.driver.peek(channel, 1, ids=[move.message.id]))
+            except Exception:
+                logger.debug("whether %s was moved could not be looked up", move.message.id, exc_info=True)
+                return False
+            if page.messages:
+                return True
+        return False
+
+    def _not_settled(self, execution: Execution, result: Result) -> None:
         if isinstance(result, BackendError):
-            logger.error(
-                "%s %s could not be settled and comes back when its lease ends: %s",
-                execution.message.name,
-                execution.message.id,
-                result,
-            )
-        elif not repeated:
-            # After a lost answer, stale may only mean that the first try took effect.
+            name, message_id = execution.message.name, execution.message.id
+            logger.error("%s %s could not be settled and comes back when its lease ends: %s", name, message_id, result)
+        else:
             self.lease_lost(execution)
 
     def lease_lost(self, execution: Execution) -> None:

@@ -23,7 +23,7 @@ class Event:
     """The root of all events; listening to it hears everything."""
 
     queue: str | None  #: the queue's name; ``None`` where the event concerns the whole worker
-    worker: str | None  #: ``host:pid:number``; ``None`` outside a worker
+    worker: str | None  #: ``host:pid``; ``None`` outside a worker
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +96,7 @@ class WorkerStarted(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerStopped(Event):
-    """A worker has ended; nothing of it runs any more."""
+    """A worker has settled or given back all that it held, and takes no more."""
 
     handled: int  #: messages that it handled
 
@@ -155,6 +155,11 @@ class EventBus:
         self._by_type: dict[type[Event], tuple[Listener[Any], ...]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
+    @property
+    def listeners(self) -> tuple[Listener[Any], ...]:
+        """All of them, in the order in which they are called."""
+        return tuple(self._listeners)
+
     def add(self, listener: Listener[Any]) -> None:
         self._listeners.append(listener)
         self._by_type.clear()
@@ -177,7 +182,7 @@ class EventBus:
                     task = asyncio.ensure_future(self._finish(listener, result))
                     self._tasks.add(task)
                     task.add_done_callback(self._tasks.discard)
-            except (Exception, SystemExit):
+            except BaseException:
                 self._log(listener)
 
     async def drain(self) -> None:
@@ -188,7 +193,9 @@ class EventBus:
     async def _finish(self, listener: Listener[Any], result: Any) -> None:
         try:
             await result
-        except (Exception, SystemExit):
+        except asyncio.CancelledError:
+            raise
+        except BaseException:
             self._log(listener)
 
     @staticmethod

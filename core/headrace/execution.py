@@ -36,11 +36,11 @@ class Execution(Current):
     settling = False  #: a verb that ends the delivery is on its way
     lost = False  #: its lease is known to be over
 
-    def __init__(self, consumer: "QueueConsumer", delivery: Delivery, popped: float) -> None:
+    def __init__(self, consumer: "QueueConsumer", delivery: Delivery, popped: float, leased: float) -> None:
         self.consumer = consumer
         self.delivery = delivery
         self.popped = popped  #: when it came, on `time.monotonic`
-        self.leased = popped
+        self.leased = leased
 
     @property
     def message(self) -> Message:

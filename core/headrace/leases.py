@@ -6,6 +6,7 @@ than ``stall_seconds`` counts as dead, and its leases run out.
 """
 
 import asyncio
+import contextlib
 import logging
 import threading
 import time
@@ -24,6 +25,8 @@ logger = logging.getLogger("headrace")
 #: failed call still leaves time for another.
 _RENEW_AFTER: Final = 1 / 3
 _LOOK_EVERY: Final = 1 / 6
+#: Seconds that closing a connection may take at the end; the process is about to go anyhow.
+_CLOSE_SECONDS: Final = 5.0
 
 
 class LeaseKeeper:
@@ -44,8 +47,8 @@ class LeaseKeeper:
         self._lost = lost
         self._home = asyncio.get_running_loop()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._task: asyncio.Task[None] | None = None
         self._stopping = threading.Event()
-        self._wake: asyncio.Event | None = None
         self._opened: dict[str, Backend] = {}
         self._drivers: dict[str, Driver] = {}
         self._stalled = False
@@ -56,41 +59,38 @@ class LeaseKeeper:
         self._thread.start()
 
     async def stop(self) -> None:
-        """End the thread and close its connections."""
+        """End the thread and close its connections, whatever it waits for."""
         self._stopping.set()
-        loop, wake = self._loop, self._wake
-        if loop is not None and wake is not None:
-            try:
-                loop.call_soon_threadsafe(wake.set)
-            except RuntimeError:
-                logger.debug("the lease keeper had ended before it was stopped")
-        await asyncio.get_running_loop().run_in_executor(None, self._thread.join)
+        if self._loop is not None and self._task is not None:
+            with contextlib.suppress(RuntimeError):  # its loop has ended already
+                self._loop.call_soon_threadsafe(self._task.cancel)
+        await asyncio.to_thread(self._thread.join)
 
     def _run(self) -> None:
-        try:
-            asyncio.run(self._keep())
-        except Exception:
-            logger.exception("the lease keeper ended; what this worker holds may be delivered again")
+        with contextlib.suppress(asyncio.CancelledError):
+            try:
+                asyncio.run(self._keep())
+            except Exception:
+                logger.exception("the lease keeper ended; what this worker holds may be delivered again")
 
     async def _keep(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._wake = asyncio.Event()
+        self._task, self._loop = asyncio.current_task(), asyncio.get_running_loop()
         interval = min(each.settings.lease_seconds for each in self._consumers) * _LOOK_EVERY
+        by_backend: dict[str, list[QueueConsumer]] = {}
+        for consumer in self._consumers:
+            by_backend.setdefault(consumer.settings.backend, []).append(consumer)
         try:
+            # The flag is for a stop that came before there was a task to cancel.
             while not self._stopping.is_set():
-                try:
-                    async with asyncio.timeout(interval):
-                        await self._wake.wait()
-                except TimeoutError:
-                    pass
-                else:
-                    continue
+                await asyncio.sleep(interval)
                 if self._home_is_alive():
-                    for consumer in self._consumers:
-                        await self._extend(consumer)
+                    # Side by side: one backend that does not answer must not cost the others' leases.
+                    await asyncio.gather(*(self._extend_all(each) for each in by_backend.values()))
         finally:
             for backend in self._opened.values():
-                await backend.close()
+                with contextlib.suppress(Exception):
+                    async with asyncio.timeout(_CLOSE_SECONDS):
+                        await backend.close()
 
     def _home_is_alive(self) -> bool:
         silent = time.monotonic() - self._beat()
@@ -100,27 +100,33 @@ class LeaseKeeper:
         self._stalled = stalled
         return not stalled
 
+    async def _extend_all(self, consumers: Sequence["QueueConsumer"]) -> None:
+        """Extend what is due on one backend. The consumers' own calls tell of a lost one; this just tries again."""
+        for consumer in consumers:
+            try:
+                async with asyncio.timeout(consumer.settings.lease_seconds * _RENEW_AFTER):
+                    await self._extend(consumer)
+            except Exception as error:
+                logger.debug("leases of %s were not extended: %r", consumer.settings.name, error)
+
     async def _extend(self, consumer: "QueueConsumer") -> None:
         lease = consumer.settings.lease_seconds
         now = time.monotonic()
         # list() of a set is one step to other threads, and so is each attribute read below.
-        due = [each for each in list(consumer.held) if now - each.leased > lease * _RENEW_AFTER and not each.settling]
+        # What is being settled is extended too: its ack may have to wait for the backend.
+        due = [each for each in list(consumer.held) if now - each.leased > lease * _RENEW_AFTER and not each.lost]
         if not due:
             return
-        try:
-            driver = await self._driver(consumer)
-            size = consumer.capabilities.max_batch
-            for start in range(0, len(due), size):
-                batch = due[start : start + size]
-                results = await driver.extend([each.delivery.receipt for each in batch], lease)
-                for execution, result in zip(batch, results, strict=True):
-                    if result is Settled.DONE:
-                        execution.leased = now
-                    elif result is Settled.STALE:
-                        self._home.call_soon_threadsafe(self._lost, execution)
-        except Exception as error:
-            # The consumer's own calls tell of a lost backend; this one tries again at its next look.
-            logger.debug("leases of %s were not extended: %s", consumer.settings.name, error)
+        driver = await self._driver(consumer)
+        size = consumer.capabilities.max_batch
+        for start in range(0, len(due), size):
+            batch = due[start : start + size]
+            results = await driver.extend([each.delivery.receipt for each in batch], lease)
+            for execution, result in zip(batch, results, strict=True):
+                if result is Settled.DONE:
+                    execution.leased = now
+                elif result is Settled.STALE:
+                    self._home.call_soon_threadsafe(self._lost, execution)
 
     async def _driver(self, consumer: "QueueConsumer") -> Driver:
         name = consumer.settings.name

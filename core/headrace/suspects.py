@@ -8,29 +8,35 @@ request on the child's standard input, reports on a pipe of their own.
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn
 
 import msgspec
 
 from headrace.config import Config
 from headrace.context import Current, set_current
 from headrace.driver import Message, Note
-from headrace.errors import Drop, JobError, Retry, UnknownJob, WorkerDied
+from headrace.errors import Drop, JobError, Retry, WorkerDied
 from headrace.job import Job
+from headrace.logs import log_to_stderr
 from headrace.notes import note_of
 
 if TYPE_CHECKING:
     from headrace.execution import Execution
 
+logger = logging.getLogger("headrace")
+
 #: The environment variable that tells the child which file descriptor its reports go to.
 _REPORTS: Final = "HEADRACE_SUSPECT_REPORTS"
+#: Seconds for what a child that has ended had written before.
+_LAST_WORDS_SECONDS: Final = 1.0
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -39,19 +45,20 @@ class Request(msgspec.Struct, frozen=True):
     config: str | None
     queue: str
     message: Message
+    log_level: str
 
 
 class Report(msgspec.Struct, frozen=True):
-    """What the child tells of it. All but ``extend`` end it."""
+    """What the child tells of it. All but ``started`` and ``extend`` end it."""
 
-    kind: Literal["extend", "done", "retry", "drop", "error", "unknown"]
+    kind: Literal["started", "extend", "done", "retry", "drop", "error", "unknown"]
     seconds: float | None = None  #: of ``extend`` and ``retry``
-    reason: str = ""  #: of ``drop``
+    reason: str = ""  #: of ``drop`` and ``unknown``
     note: Note | None = None  #: of ``error``
 
 
 class NotInChild(Exception):
-    """The job is not declared in the modules that the config imports; it can only run here."""
+    """The child could not get as far as the job: it is declared only here, say. It can only run here."""
 
 
 class SuspectError(JobError):
@@ -61,17 +68,22 @@ class SuspectError(JobError):
         self.headrace_note = note
         super().__init__(f"{note.type}: {note.message}")
 
+    def __repr__(self) -> str:
+        return f"{self.headrace_note.type}({self.headrace_note.message!r})"
 
-async def run_in_child(config: Config, execution: "Execution") -> None:
+
+async def run_in_child(config: Config, execution: "Execution", started: "Callable[[Execution], None]") -> None:
     """Run a delivery's job in a process of its own; raises what it raised.
 
-    Raises `WorkerDied`, with the exit status, if the child ends without a report, and
-    `NotInChild` if it does not know the job. Cancelled, it ends the child.
+    ``started`` is called when the handler is about to. Raises `WorkerDied`, with the exit
+    status, if the child ends without a report, and `NotInChild` if it could not get as far
+    as the job. Cancelled, it ends the child.
     """
     reading, writing = os.pipe()
     try:
         child = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "headrace.suspects"),
+            # As for worker processes: the working directory is no place to import from.
+            *(sys.executable, "-P", "-m", "headrace.suspects"),
             stdin=asyncio.subprocess.PIPE,
             pass_fds=(writing,),
             env={**os.environ, _REPORTS: str(writing)},
@@ -81,44 +93,78 @@ async def run_in_child(config: Config, execution: "Execution") -> None:
         raise
     finally:
         os.close(writing)
+    ended = asyncio.ensure_future(child.wait())
+    try:
+        final = await _talk(child, reading, _request(config, execution), execution, started, ended)
+        if final is None:
+            _conclude_death(await ended)
+        else:
+            _conclude(final)
+    finally:
+        if not ended.done():
+            with contextlib.suppress(ProcessLookupError):
+                # Not by asyncio, which on 3.11 may so lose the exit status.
+                os.kill(child.pid, signal.SIGKILL)
+        await asyncio.shield(ended)
+
+
+def _request(config: Config, execution: "Execution") -> bytes:
+    level = logging.getLevelName(logger.getEffectiveLevel()).lower()
+    source = None if config.source is None else str(config.source)
+    # enc_hook: headers may be any mapping.
+    return msgspec.json.encode(Request(source, execution.queue, execution.message, level), enc_hook=dict) + b"\n"
+
+
+async def _talk(
+    child: asyncio.subprocess.Process,
+    reading: int,
+    request: bytes,
+    execution: "Execution",
+    started: "Callable[[Execution], None]",
+    ended: "asyncio.Future[int]",
+) -> Report | None:
+    """Send the request and hear the reports; the last one, ``None`` if the child ended without."""
     reports = await _reader(reading)
     try:
         assert child.stdin is not None
-        source = None if config.source is None else str(config.source)
-        request = Request(source, execution.queue, execution.message)
         with contextlib.suppress(ConnectionError):
-            # enc_hook: headers may be any mapping.
-            child.stdin.write(msgspec.json.encode(request, enc_hook=dict) + b"\n")
+            child.stdin.write(request)
             await child.stdin.drain()
-        final: Report | None = None
-        while final is None and (line := await reports.readline()):
-            report = msgspec.json.decode(line, type=Report)
-            if report.kind == "extend":
+        while True:
+            line = asyncio.ensure_future(reports.readline())
+            # A process that the handler forked may hold the pipe open: the child's own end counts too.
+            await asyncio.wait((line, ended), return_when=asyncio.FIRST_COMPLETED)
+            if not line.done():
+                # What it said last has been written, and may only now be here.
+                await asyncio.wait((line,), timeout=_LAST_WORDS_SECONDS)
+            if not line.done() or not line.result():
+                line.cancel()
+                return None
+            report = msgspec.json.decode(line.result(), type=Report)
+            if report.kind == "started":
+                started(execution)
+            elif report.kind == "extend":
                 execution.extend(report.seconds or 0.0)
             else:
-                final = report
-        status = await child.wait() if final is None else 0
+                return report
     finally:
-        if child.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                child.kill()
-        await asyncio.shield(child.wait())
         reports.close()
-    _conclude(final, status)
 
 
-def _conclude(final: Report | None, status: int) -> None:
-    if final is None:
-        if status < 0:
-            with contextlib.suppress(ValueError):
-                raise WorkerDied(f"the process that ran it was ended by {signal.Signals(-status).name} ({status})")
-        raise WorkerDied(f"the process that ran it ended with exit status {status}")
+def _conclude_death(status: int) -> NoReturn:
+    if status < 0:
+        with contextlib.suppress(ValueError):
+            raise WorkerDied(f"the process that ran it was ended by {signal.Signals(-status).name} ({status})")
+    raise WorkerDied(f"the process that ran it ended with exit status {status}")
+
+
+def _conclude(final: Report) -> None:
     if final.kind == "retry":
         raise Retry(final.seconds)
     if final.kind == "drop":
         raise Drop(final.reason)
     if final.kind == "unknown":
-        raise NotInChild
+        raise NotInChild(final.reason)
     if final.kind == "error":
         assert final.note is not None
         raise SuspectError(final.note)
@@ -191,22 +237,25 @@ class _ChildRun(Current):
 
 async def _run(request: Request, tell: Any) -> Report:
     from headrace.app import Headrace
+    from headrace.lifespan import lifespan_of
     from headrace.plans import Plans, load_middleware
-    from headrace.worker import lifespan_of
 
-    app = Headrace.load(request.config)
-    app.load_jobs()
-    settings = app.config.queue(request.queue)
-    threads = ThreadPoolExecutor(1)
     try:
-        plan = Plans(app, settings, load_middleware(app.config.middleware), threads).get(request.message.name)
-    except UnknownJob:
-        return Report("unknown")
+        app = Headrace.load(request.config)
+        app.load_jobs()
+        settings = app.config.queue(request.queue)
+        middleware = load_middleware(app.config.middleware)
+        plan = Plans(app, settings, middleware, ThreadPoolExecutor(1)).get(request.message.name)
+        job = plan.decode(request.message.body)
+        terms = plan.terms_of(request.message)
+    except Exception as error:
+        # Nothing of the job has run: its worker, which has decoded it, can do better.
+        return Report("unknown", reason=repr(error))
     try:
         async with app, lifespan_of(app) as state:
-            job = plan.decode(request.message.body)
-            run = _ChildRun(request, job, plan.terms_of(request.message).handle_timeout, state, tell)
+            run = _ChildRun(request, job, terms.handle_timeout, state, tell)
             set_current(run)
+            tell(Report("started"))
             if plan.invoke is None:
                 await job.handle()  # type: ignore[misc]
             else:
@@ -235,12 +284,16 @@ def main() -> None:
         os.write(descriptor, msgspec.json.encode(report) + b"\n")
 
     request = msgspec.json.decode(sys.stdin.buffer.readline(), type=Request)
+    log_to_stderr(request.log_level)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         report = asyncio.run(_run(request, tell))
     except BaseException as error:
         report = Report("error", note=note_of(error))
     tell(report)
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
     # Threads of the handler must not keep a process that has said its last word.
     os._exit(0)
 

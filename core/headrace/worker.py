@@ -6,24 +6,26 @@ worker starts and stops. What becomes of each delivery is decided in ``consumer.
 
 import asyncio
 import contextlib
+import contextvars
 import inspect
 import logging
 import os
 import socket
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Coroutine, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from headrace.availability import Availability
 from headrace.consumer import QueueConsumer
-from headrace.errors import BackendUnavailable, JobError
+from headrace.context import set_current
+from headrace.errors import BackendUnavailable, CapabilityError, JobError
 from headrace.events import BackendBack, BackendLost, QueueLength, WorkerStarted, WorkerStopped
 from headrace.execution import Execution
-from headrace.imports import import_object
 from headrace.job import Job
 from headrace.leases import LeaseKeeper
+from headrace.lifespan import lifespan_of
 from headrace.plans import Plans, load_middleware
 from headrace.queue import Queue
 
@@ -34,22 +36,22 @@ logger = logging.getLogger("headrace")
 
 T = TypeVar("T")
 
-#: Seconds of work to have at hand: longer than any round trip, short enough that nobody waits for it.
-_AHEAD_SECONDS: Final = 0.1
-#: Seconds between two looks at how fast jobs go; shorter ones would measure chance.
-_MEASURE_SECONDS: Final = 0.01
 #: Seconds after which what was prefetched and has not started is given back to others.
 _SURPLUS_SECONDS: Final = 1.0
 #: Seconds between signs of life to the lease keeper, and looks for surplus.
 _TICK_SECONDS: Final = 1.0
-#: Seconds that a cancelled handler has for its cleaning up, and the last calls for their answers.
+#: Seconds that a cancelled handler has for its cleaning up, and the last calls for their answers;
+#: and after a second signal.
 _GRACE_SECONDS: Final = 5.0
+_HURRIED_SECONDS: Final = 1.0
 #: Seconds between looks where a backend cannot wait without reserving.
 _POLL_SECONDS: Final = 1.0
 #: Seconds of waiting in a pop when the worker shall end with its queues: while handlers run,
 #: and once the queues are known to hold something that is not due or not ours.
 _ENDING_WAIT: Final = 0.02
 _LINGERING_WAIT: Final = 0.25
+#: Looks in a row that must find a queue empty where a backend only estimates its counts.
+_EMPTY_LOOKS: Final = 3
 
 
 class Worker:
@@ -69,10 +71,9 @@ class Worker:
         self.limit = concurrency or max(each.concurrent.limit for each in settings)
         self.max_messages = max(each.max_messages for each in settings) if max_messages is None else max_messages
         self.shutdown_timeout = max(each.shutdown_timeout for each in settings)
-        self.name = f"{socket.gethostname()}:{os.getpid()}"
+        self.name = f"{socket.gethostname()}:{os.getpid()}"  #: in events and logs
         self.handled = 0  #: handlers that have ended, and messages that could not be run
         self.overrun = False  #: it stopped because every slot was held by a handler past its timeout
-        self.abandoned = 0  #: handlers that still ran when the worker ended; their threads go on
         self.state: Any = None
         self.loop: asyncio.AbstractEventLoop
         self._concurrency = concurrency
@@ -82,14 +83,10 @@ class Worker:
         self._callbacks: set[asyncio.Task[None]] = set()
         self._running = 0
         self._started = 0
-        self._rate = 0.0
-        self._measured_at = 0.0
-        self._measured_handled = 0
-        self._low = 0  #: fetch more when no more than this is buffered
         self._beat = 0.0
         self._room = asyncio.Event()
         self._lingering = False  #: the queues hold only what is not due, or not ours
-        self._indebted = False  #: fetching waits for acks to be confirmed
+        self._empty_looks = 0
         self._stopping = asyncio.Event()
         self._hurrying = asyncio.Event()
 
@@ -104,7 +101,8 @@ class Worker:
 
         ``until_empty``: also ends once nothing is waiting, delayed or reserved on any of the queues.
         Cancelled, it stops gracefully too. Raises `ConfigError` or `JobError` before the
-        first message if the declared jobs cannot be run as configured.
+        first message if the declared jobs cannot be run as configured, and `CapabilityError`
+        for ``until_empty`` on a backend that cannot tell when it is.
         """
         self.loop = asyncio.get_running_loop()
         self._beat = time.monotonic()
@@ -114,6 +112,8 @@ class Worker:
             threads = ThreadPoolExecutor(self.limit, thread_name_prefix="headrace-job")
             stack.callback(threads.shutdown, wait=False, cancel_futures=True)
             self._consumers = self._make_consumers(threads)
+            if until_empty:
+                self._refuse_unknown_counts()
             if not await self._open():
                 return 0
             self.state = await stack.enter_async_context(lifespan_of(self.app))
@@ -122,22 +122,35 @@ class Worker:
                 keeper.start()
                 stack.push_async_callback(keeper.stop)
             self._emit(WorkerStarted(queue=None, worker=self.name))
-            helpers = [self.loop.create_task(each) for each in (self._tick(), self._tell_lengths())]
-            fetching = self.loop.create_task(self._fetch(until_empty))
-            stopping = self.loop.create_task(self._stopping.wait())
             try:
-                await asyncio.wait((fetching, stopping), return_when=asyncio.FIRST_COMPLETED)
+                await self._serve(until_empty)
             finally:
-                self._stopping.set()
-                await self._shut_down(fetching)
-                await _end((*helpers, stopping))
-            if not fetching.cancelled():
-                fetching.result()
-            self._emit(WorkerStopped(queue=None, worker=self.name, handled=self.handled))
-            await self.app.events.drain()
+                self._emit(WorkerStopped(queue=None, worker=self.name, handled=self.handled))
+                await self.app.events.drain()
         return self.handled
 
+    async def _serve(self, until_empty: bool) -> None:
+        """Work until there is a reason to stop, and stop. Raises what broke the engine itself, if that was it."""
+        works = [self.loop.create_task(each) for each in (self._fetch(until_empty), self._tick())]
+        lengths = self.loop.create_task(self._tell_lengths())
+        stopping = self.loop.create_task(self._stopping.wait())
+        try:
+            await asyncio.wait((*works, stopping), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self._stopping.set()
+            await self._shut_down(works[0])
+            await _end((*works, lengths, stopping))
+        for work in works:
+            if not work.cancelled():
+                work.result()
+
     # Starting
+
+    def _refuse_unknown_counts(self) -> None:
+        for queue in self.queues:
+            if queue.capabilities.counts == "unknown":
+                hint = "it cannot tell when a queue is empty, so run without until_empty"
+                raise CapabilityError(queue.settings.backend, "counts", hint)
 
     def _make_consumers(self, threads: ThreadPoolExecutor) -> list[QueueConsumer]:
         middleware = load_middleware(self.app.config.middleware)
@@ -165,14 +178,14 @@ class Worker:
     async def _open(self) -> bool:
         """Open what the queues need, trying as long as it may help; false if stopped before that."""
         for consumer in self._consumers:
+            caller = consumer.pops
             while True:
                 try:
-                    consumer.driver = await consumer.availability.ask(consumer.queue.driver())
+                    consumer.driver = await caller.ask(consumer.queue.driver())
                     break
                 except BackendUnavailable:
-                    pause = max(0.0, consumer.availability.retry_at - time.monotonic())
                     with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(self._stopping.wait(), pause)
+                        await asyncio.wait_for(self._stopping.wait(), max(0.0, caller.retry_at - time.monotonic()))
                 if self._stopping.is_set():
                     return False
         return True
@@ -188,30 +201,26 @@ class Worker:
 
     async def _fetch(self, until_empty: bool) -> None:
         """Keep the slots full, and no more at hand than will start soon. Ends when nothing is left to do."""
-        while True:
-            self._measure()
-            asked = came = 0
+        while not self._spent():
+            self._room.clear()
+            came = 0
+            asked: list[QueueConsumer] = []
             for consumer in self._consumers:
                 demand = self._demand(consumer)
-                if not demand or time.monotonic() < consumer.availability.retry_at:
+                if not demand or not consumer.pops.ready:
                     continue
-                asked += 1
+                asked.append(consumer)
                 try:
                     came += await consumer.pop(demand, self._wait(until_empty))
                 except Exception as error:
                     logger.debug("pop on %s: %s", consumer.settings.name, error)
                 self.fill()
             if came:
-                self._lingering = False
-                continue
-            if self._spent():
+                self._lingering, self._empty_looks = False, 0
+            elif until_empty and asked and await self._nothing_left():
                 return
-            if not asked:
-                await self._until_room()
-            elif until_empty and await self._nothing_left():
-                return
-            elif len(self._consumers) > 1:
-                await self._until_ready(until_empty)
+            elif not asked or len(self._consumers) > 1:
+                await self._until_worthwhile(asked, until_empty)
 
     def _wait(self, until_empty: bool) -> float:
         """How long a pop may wait: not at all where other queues want a look."""
@@ -224,82 +233,57 @@ class Worker:
         return _LINGERING_WAIT if self._lingering and not self._running else _ENDING_WAIT
 
     def _demand(self, consumer: QueueConsumer) -> int:
-        """How many deliveries to ask for; 0 if there is no need yet."""
-        if self._alone or self._stopping.is_set() or self.overrun:
+        """How many deliveries of one queue to ask for; 0 if there is no need yet."""
+        if self._alone or self._stopping.is_set() or self.overrun or consumer.indebted:
             return 0
-        buffered = self._buffered()
-        free = min(self.limit - self._running - buffered, consumer.limit - len(consumer.running) - len(consumer.buffer))
-        largest = consumer.capabilities.max_batch
-        ahead = min(int(self._rate * _AHEAD_SECONDS), largest)
-        self._low = ahead // 2
-        unsettled = len(consumer.held) - len(consumer.running) - len(consumer.buffer)
-        # Acks that lag behind are a debt to re-execute: bounded, and paid before more is taken.
-        self._indebted = unsettled > 2 * largest
-        if self._indebted or free + ahead < max(1, self._low):
-            return 0
-        left = self.max_messages - self._started - buffered if self.max_messages else largest
-        return max(0, min(free + ahead, largest, left))
-
-    def _measure(self) -> None:
-        """How many jobs end in a second, judged anew each time enough has passed."""
-        now = time.monotonic()
-        elapsed = now - self._measured_at
-        if elapsed >= _MEASURE_SECONDS:
-            rate = (self.handled - self._measured_handled) / elapsed
-            self._rate = rate if rate < self._rate / 4 else (self._rate + rate) / 2
-            self._measured_at, self._measured_handled = now, self.handled
-
-    def _buffered(self) -> int:
-        if len(self._consumers) == 1:
-            return len(self._consumers[0].buffer)
-        return sum(len(each.buffer) for each in self._consumers)
+        consumer.prefetch.measure(time.monotonic(), consumer.ended)
+        # What lies in a queue's buffer beyond its own limit takes no slot from the others.
+        taken = self._running + sum(each.startable for each in self._consumers)
+        slots = consumer.limit - len(consumer.running)
+        demand = consumer.prefetch.demand(min(self.limit - taken + consumer.startable, slots) - len(consumer.buffer))
+        if self.max_messages:
+            buffered = sum(len(each.buffer) for each in self._consumers)
+            demand = max(0, min(demand, self.max_messages - self._started - buffered))
+        return demand
 
     def _spent(self) -> bool:
         """Whether ``max_messages`` have been handled, or no slot will come free."""
         return bool(self.overrun or (self.max_messages and self.handled >= self.max_messages and not self._running))
 
-    async def _until_room(self) -> None:
-        """Wait until a slot comes free, or the backend may be tried again."""
-        self._room.clear()
-        now = time.monotonic()
-        pause = min(
-            (each.availability.retry_at - now for each in self._consumers if each.availability.retry_at > now),
-            default=None,
-        )
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._room.wait(), pause)
+    async def _until_worthwhile(self, asked: Sequence[QueueConsumer], until_empty: bool) -> None:
+        """Wait until a queue that was found empty has something, a slot comes free, or a backend may be tried again.
 
-    async def _until_ready(self, until_empty: bool) -> None:
-        """Wait until one of several queues has something, reserving nothing."""
+        Reserves nothing, so that the queues keep their order.
+        """
         wait = self._ending_wait() if until_empty else min(each.settings.pop_timeout for each in self._consumers)
-        waits: list[asyncio.Task[Any]] = []
-        for consumer in self._consumers:
-            if consumer.capabilities.wait_ready and time.monotonic() >= consumer.availability.retry_at:
-                waits.append(self.loop.create_task(consumer.availability.ask(consumer.driver.wait_ready(wait), wait)))
-            else:
-                waits.append(self.loop.create_task(asyncio.sleep(min(wait, _POLL_SECONDS))))
+        now = time.monotonic()
+        pauses = [each.pops.retry_at - now for each in self._consumers if not each.pops.ready]
+        waits: list[asyncio.Task[Any]] = [self.loop.create_task(self._room.wait())]
+        for consumer in asked:
+            if consumer.pops.ready and consumer.capabilities.wait_ready:
+                waits.append(self.loop.create_task(consumer.waits.ask(consumer.driver.wait_ready(wait), wait)))
+            elif consumer.pops.ready:
+                pauses.append(min(wait, _POLL_SECONDS))
         try:
-            done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                if task.exception() is not None:
-                    logger.debug("wait_ready: %s", task.exception())
+            await asyncio.wait(waits, timeout=min(pauses, default=None), return_when=asyncio.FIRST_COMPLETED)
         finally:
             await _end(waits)
 
     async def _nothing_left(self) -> bool:
         """Whether the queues are empty but for what rests in ``failed`` and ``timeout``."""
-        for consumer in self._consumers:
-            if consumer.held or consumer.running or not all(each.idle for each in consumer.batchers):
-                return False
+        if self._callbacks or any(not each.idle for each in self._consumers):
+            return False
         for consumer in self._consumers:
             try:
-                info = await consumer.availability.ask(consumer.driver.info())
+                info = await consumer.infos.ask(consumer.driver.info())
             except Exception:
                 return False
             if info.waiting or info.delayed or info.reserved:
-                self._lingering = True
+                self._lingering, self._empty_looks = True, 0
                 return False
-        return True
+        self._lingering = True
+        self._empty_looks += 1
+        return self._empty_looks >= _EMPTY_LOOKS or all(each.capabilities.counts == "exact" for each in self._consumers)
 
     # Running
 
@@ -318,18 +302,17 @@ class Worker:
                 self._started += 1
                 consumer.start(buffer.popleft())
 
-    def finished(self) -> None:
+    def finished(self, consumer: QueueConsumer) -> None:
         """A slot came free."""
         self._running -= 1
         self.handled += 1
         self.fill()
-        if self._buffered() <= self._low:
+        if self._running < self.limit or len(consumer.buffer) <= consumer.prefetch.low:
             self._room.set()
 
-    def settled(self) -> None:
-        """A batch of deliveries was settled; perhaps fetching waited for that."""
-        if self._indebted:
-            self._room.set()
+    def has_room(self) -> None:
+        """What kept a queue from asking for more is over."""
+        self._room.set()
 
     def overran(self) -> None:
         """A handler went past its timeout and goes on; if all have, this worker can do no more."""
@@ -342,6 +325,9 @@ class Worker:
 
     def run_alone(self, execution: Execution) -> None:
         """Run a suspect in this process once nothing else is in flight."""
+        if self._stopping.is_set():
+            execution.consumer.give_back(execution)
+            return
         if execution.started:
             # A child did not know its job; that was no run, and is not counted as one.
             execution.started = 0.0
@@ -364,9 +350,7 @@ class Worker:
             execution = self._alone[0]
             self._running += 1
             self._started += 1
-            execution.consumer.start(execution)
-            assert execution.task is not None
-            await asyncio.wait((execution.task,))
+            await asyncio.wait((execution.consumer.start(execution),))
             await self._settle_all()
             self._alone.popleft()
         self._alone_task = None
@@ -377,9 +361,11 @@ class Worker:
             for batcher in consumer.batchers:
                 await batcher.drain()
 
-    def call_failed(self, job: Job, error: BaseException) -> None:
-        """Call a job's ``failed``; what it raises is logged."""
-        task = self.loop.create_task(self._call_failed(job, error))
+    def call_failed(self, execution: Execution, error: BaseException) -> None:
+        """Call ``failed`` of a delivery's job, as part of its run; what it raises is logged."""
+        context = contextvars.Context()
+        context.run(set_current, execution)
+        task = self.loop.create_task(self._call_failed(execution.job, error), context=context)
         self._callbacks.add(task)
         task.add_done_callback(self._callbacks.discard)
 
@@ -392,7 +378,9 @@ class Worker:
                 await job.failed(error)
             else:
                 await asyncio.to_thread(job.failed, error)
-        except (Exception, SystemExit):
+        except asyncio.CancelledError:
+            raise
+        except BaseException:
             logger.exception("failed() of %s raised; its message rests in 'failed'", job.job_options.name)
 
     # Beside
@@ -403,7 +391,7 @@ class Worker:
             self._beat = time.monotonic()
             for consumer in self._consumers:
                 if consumer.give_back_buffer(self._beat - _SURPLUS_SECONDS):
-                    self._rate = 0.0
+                    consumer.prefetch.forget()
             await asyncio.sleep(_TICK_SECONDS)
 
     async def _tell_lengths(self) -> None:
@@ -411,7 +399,7 @@ class Worker:
             while True:
                 await asyncio.sleep(consumer.settings.queue_length_seconds)
                 if self.app.events.hears(QueueLength):
-                    info, _ = await consumer.availability.insist(consumer.driver.info)
+                    info, _ = await consumer.infos.insist(consumer.driver.info)
                     self._emit(QueueLength(queue=consumer.settings.name, worker=self.name, info=info))
 
         tellers = [self.loop.create_task(tell(each)) for each in self._consumers if each.settings.queue_length_seconds]
@@ -442,7 +430,7 @@ class Worker:
         await self._unless_hurried(self._wait_for_handlers(), give_up_at - time.monotonic())
         await self._cancel_handlers()
         left = max(_GRACE_SECONDS, give_up_at - time.monotonic())
-        await self._unless_hurried(self._flush(), left, grace=_GRACE_SECONDS)
+        await self._unless_hurried(self._flush(), left, grace=_HURRIED_SECONDS)
         for consumer in self._consumers:
             for batcher in consumer.batchers:
                 for item in batcher.abandon():
@@ -463,13 +451,15 @@ class Worker:
                     execution.task.cancel()
         tasks = [task for task in self._tasks() if not task.done()]
         if tasks:
-            await asyncio.wait(tasks, timeout=_GRACE_SECONDS)
+            await asyncio.wait(tasks, timeout=self._grace())
         for consumer in self._consumers:
             for execution in tuple(consumer.running):
                 # It suppresses its cancellation. Its message goes back all the same.
-                self.abandoned += 1
                 if not execution.settling:
                     consumer.give_back(execution)
+
+    def _grace(self) -> float:
+        return _HURRIED_SECONDS if self._hurrying.is_set() else _GRACE_SECONDS
 
     async def _flush(self) -> None:
         await self._settle_all()
@@ -488,18 +478,6 @@ class Worker:
         if not doing.done() and grace and hurried.done():
             await asyncio.wait((doing,), timeout=grace)
         await _end((doing, hurried))
-
-
-@contextlib.asynccontextmanager
-async def lifespan_of(app: "Headrace") -> AsyncIterator[Any]:
-    """The config's ``lifespan`` around a worker; yields what it yields, ``None`` without one."""
-    if app.config.lifespan is None:
-        yield None
-        return
-    make = import_object(app.config.lifespan, "lifespan")
-    manager = make(app) if inspect.signature(make).parameters else make()
-    async with manager as state:
-        yield state
 
 
 async def _end(tasks: Iterable[asyncio.Task[Any]]) -> None:

@@ -61,7 +61,7 @@ async def test_an_abandoned_batcher_gives_back_what_waited() -> None:
 
 async def test_a_lost_backend_is_told_once_and_its_return_too() -> None:
     told: list[object] = []
-    availability = Availability(told.append, lambda seconds: told.append("back"))
+    availability = Availability(told.append, lambda seconds: told.append("back")).caller("call")
     answers = iter([BackendUnavailable("first"), BackendUnavailable("second"), 5])
 
     async def call() -> int:
