@@ -1,0 +1,334 @@
+"""The engine where one of its parts misbehaves: a slow queue in a group, a dead connection, a loud listener."""
+
+import asyncio
+import contextlib
+import dataclasses
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+
+from headrace import Headrace, Job, current, listen
+from headrace.driver import Message, Settled
+from headrace.errors import BackendError, BackendUnavailable, CapabilityError, JobError
+from headrace.events import BackendBack, BackendLost, BeforeHandle, FailedHandle, LeaseLost, WorkerStopped
+
+from .conftest import MakeApp, counts
+from .test_worker import until
+
+seen: list[Any] = []
+
+
+@pytest.fixture(autouse=True)
+def fresh() -> None:
+    seen.clear()
+
+
+class OfOne(Job, queue="one"):
+    async def handle(self) -> None:
+        seen.append("one")
+        await asyncio.sleep(0.05)
+
+
+class OfMany(Job, queue="many"):
+    async def handle(self) -> None:
+        seen.append("many")
+
+
+class Plain(Job):
+    number: int = 0
+
+    async def handle(self) -> None:
+        seen.append(self.number)
+
+
+class Lingering(Job):
+    async def handle(self) -> None:
+        seen.append("started")
+        await asyncio.sleep(60)
+
+
+class RaisesInCleanup(Job):
+    async def handle(self) -> None:
+        seen.append("started")
+        try:
+            await asyncio.sleep(60)
+        finally:
+            raise RuntimeError("the rollback failed")
+
+
+class Failing(Job):
+    number: int
+
+    async def handle(self) -> None:
+        raise ValueError(self.number)
+
+    async def failed(self, error: Exception) -> None:
+        seen.append((self.number, current().job == self, error.args))
+
+
+class FailsLoudlyAfterwards(Job):
+    async def handle(self) -> None:
+        raise ValueError
+
+    def failed(self, error: Exception) -> None:
+        raise SystemExit(3)
+
+
+async def test_a_limited_queue_of_a_group_neither_hoards_nor_starves_the_others(make_app: MakeApp) -> None:
+    app = make_app(queues={"one": {"concurrent": {"limit": 1}}, "many": {}})
+    async with app:
+        await app.queue("one").push_many([OfOne() for _ in range(500)])
+        await app.queue("many").push_many([OfMany() for _ in range(3000)])
+        worker = app.worker("one", "many")
+        running = asyncio.create_task(worker.run())
+        await until(lambda: seen.count("many") == 3000)
+        info = await app.queue("one").info()
+        assert info.reserved is not None
+        assert info.reserved <= 10
+        assert seen.count("one") < 400
+        worker.stop()
+        await running
+
+
+async def test_a_group_waits_quietly_while_one_queue_is_at_its_limit(make_app: MakeApp) -> None:
+    app = make_app(queues={"default": {"concurrent": {"limit": 1}}, "many": {}})
+    async with app:
+        await app.queue().push_many([Lingering(), Lingering()])
+        driver, pops = await app.queue().driver(), 0
+        honest = driver.pop
+
+        async def pop(limit: int, wait: float) -> Any:
+            nonlocal pops
+            pops += 1
+            return await honest(limit, wait)
+
+        driver.pop = pop  # type: ignore[method-assign]
+        worker = app.worker("default", "many")
+        running = asyncio.create_task(worker.run())
+        await until(lambda: seen)
+        before = pops
+        await asyncio.sleep(0.5)
+        assert pops - before <= 2
+        worker.stop()
+        worker.stop()
+        await running
+
+
+async def test_failed_is_part_of_its_own_run(make_app: MakeApp) -> None:
+    async with make_app() as app:
+        await app.queue().push_many([Failing(number=n) for n in range(5)])
+        await app.worker().run(until_empty=True)
+    assert sorted(seen) == [(n, True, (n,)) for n in range(5)]
+
+
+async def test_a_failed_that_raises_is_logged_and_no_more(make_app: MakeApp, caplog: pytest.LogCaptureFixture) -> None:
+    async with make_app() as app:
+        await app.queue().push(FailsLoudlyAfterwards())
+        await app.queue().push(Plain())
+        assert await app.worker().run(until_empty=True) == 2
+        assert await counts(app) == {"failed": 1}
+    assert "failed() of FailsLoudlyAfterwards raised" in caplog.text
+
+
+async def test_a_stop_that_makes_a_handlers_cleanup_fail_costs_it_nothing(make_app: MakeApp) -> None:
+    async with make_app(shutdown_timeout=0.05) as app:
+        await app.queue().push(RaisesInCleanup())
+        worker = app.worker()
+        running = asyncio.create_task(worker.run())
+        await until(lambda: seen)
+        worker.stop()
+        await running
+        (waiting,) = await app.queue().list("waiting")
+        assert (waiting.message.attempt, waiting.message.deaths, waiting.message.note) == (0, 0, None)
+
+
+async def test_worker_stopped_is_told_when_run_is_cancelled(make_app: MakeApp, record: Any) -> None:
+    app = make_app(shutdown_timeout=0.05)
+    events = record(app)
+    async with app:
+        await app.queue().push(Lingering())
+        running = asyncio.create_task(app.worker().run())
+        await until(lambda: seen)
+        running.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await running
+    assert len(events.of(WorkerStopped)) == 1
+
+
+@pytest.mark.parametrize("error", [asyncio.CancelledError, KeyboardInterrupt, SystemExit, GeneratorExit])
+async def test_a_listener_that_raises_anything_changes_nothing(
+    make_app: MakeApp, caplog: pytest.LogCaptureFixture, error: type[BaseException]
+) -> None:
+    app = make_app()
+
+    @listen(BeforeHandle)
+    def loud(event: BeforeHandle) -> None:
+        raise error
+
+    app.events.add(loud)
+    async with app:
+        await app.queue().push(Plain())
+        await app.worker().run(until_empty=True)
+        assert await counts(app) == {}
+    assert seen == [0]
+    assert "the listener" in caplog.text
+
+
+async def test_a_verb_that_is_refused_is_logged_once_while_the_others_go_on(
+    make_app: MakeApp, caplog: pytest.LogCaptureFixture, record: Any
+) -> None:
+    caplog.set_level(logging.INFO, "headrace")
+    app = make_app()
+    events = record(app)
+    async with app:
+        driver, refuse = await app.queue().driver(), [True]
+        honest = driver.ack
+
+        async def ack(receipts: Sequence[Any]) -> Any:
+            if refuse[0]:
+                raise BackendError("no permission to delete")
+            return await honest(receipts)
+
+        driver.ack = ack  # type: ignore[method-assign]
+        await app.queue().push_many([Plain(number=n) for n in range(5)])
+        worker = app.worker()
+        running = asyncio.create_task(worker.run())
+        await until(lambda: len(seen) == 5)
+        await asyncio.sleep(0.5)
+        refuse[0] = False
+        await until(lambda: not worker._consumers[0].held)
+        worker.stop()
+        await running
+        assert await counts(app) == {}
+    refusals = [each for each in caplog.records if "no permission to delete" in each.getMessage()]
+    assert len(refusals) == 1
+    assert not events.of(BackendLost, BackendBack)
+
+
+async def test_an_item_that_alone_was_out_of_reach_is_sent_again(make_app: MakeApp, record: Any) -> None:
+    app = make_app()
+    events = record(app)
+    async with app:
+        driver, throttled = await app.queue().driver(), [0]
+        honest = driver.ack
+
+        async def ack(receipts: Sequence[Any]) -> Any:
+            results = list(await honest(receipts[1:])) if len(receipts) > 1 else []
+            throttled[0] += 1
+            if throttled[0] < 3:
+                return [BackendUnavailable("throttled"), *results]
+            return await honest(receipts[:1]) + results
+
+        driver.ack = ack  # type: ignore[method-assign]
+        await app.queue().push_many([Plain(number=n) for n in range(3)])
+        await app.worker().run(until_empty=True)
+        assert await counts(app) == {}
+    assert sorted(seen) == [0, 1, 2]
+    assert not events.of(LeaseLost)
+    assert throttled[0] >= 3
+
+
+async def test_a_move_whose_answer_was_lost_is_told_all_the_same(make_app: MakeApp, record: Any) -> None:
+    app = make_app()
+    events = record(app)
+    async with app:
+        driver, cut = await app.queue().driver(), [True]
+        honest = driver.fail
+
+        async def fail(pairs: Sequence[tuple[Any, Message]], channel: Any) -> Any:
+            results = await honest(pairs, channel)
+            if cut[0]:
+                cut[0] = False
+                raise BackendUnavailable("the answer was lost")
+            assert set(results) == {Settled.STALE}
+            return results
+
+        driver.fail = fail  # type: ignore[method-assign]
+        await app.queue().push(Failing(number=7))
+        await app.worker().run(until_empty=True)
+        assert await counts(app) == {"failed": 1}
+    assert len(seen) == 1
+    assert len(events.of(FailedHandle)) == 1
+    assert not events.of(LeaseLost)
+
+
+async def test_a_lease_keeper_whose_connection_hangs_does_not_hold_up_the_stop(
+    make_app: MakeApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = make_app(lease_seconds=0.3, shutdown_timeout=0.05)
+    async with app:
+        driver = await app.queue().driver()
+
+        async def extend(self: Any, receipts: Sequence[Any], seconds: float) -> Any:
+            seen.append("extend")
+            await asyncio.sleep(60)
+
+        monkeypatch.setattr(type(driver), "extend", extend)
+        await app.queue().push(Lingering())
+        worker = app.worker()
+        running = asyncio.create_task(worker.run())
+        await until(lambda: "extend" in seen)
+        worker.stop()
+        async with asyncio.timeout(5):
+            await running
+
+
+async def test_until_empty_is_refused_where_nobody_can_tell_when_that_is(
+    make_app: MakeApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = make_app()
+    backend = app.backend(app.config.backend)
+    unknown = dataclasses.replace(backend.capabilities, counts="unknown")
+    monkeypatch.setattr(type(backend), "capabilities", property(lambda self: unknown))
+    with pytest.raises(CapabilityError, match="cannot tell when a queue is empty"):
+        await app.worker().run(until_empty=True)
+
+
+async def test_two_queues_of_one_backend_tell_of_its_loss_once(make_app: MakeApp, record: Any) -> None:
+    app = make_app(queues={"default": {}, "many": {}})
+    events = record(app)
+    async with app:
+        down = [False]
+
+        def breakable(verb: Callable[..., Any]) -> Callable[..., Any]:
+            async def call(*arguments: Any) -> Any:
+                if down[0]:
+                    raise BackendUnavailable("the test took it down")
+                return await verb(*arguments)
+
+            return call
+
+        for name in ("default", "many"):
+            driver = await app.queue(name).driver()
+            driver.pop = breakable(driver.pop)  # type: ignore[method-assign]
+            driver.wait_ready = breakable(driver.wait_ready)  # type: ignore[method-assign]
+        worker = app.worker("default", "many")
+        running = asyncio.create_task(worker.run())
+        await asyncio.sleep(0.05)
+        down[0] = True
+        await app.queue("many").push(OfMany())
+        await until(lambda: events.of(BackendLost))
+        await asyncio.sleep(0.3)
+        down[0] = False
+        began = time.monotonic()
+        await until(lambda: seen == ["many"])
+        await until(lambda: events.of(BackendBack))
+        assert time.monotonic() - began < 5
+        worker.stop()
+        await running
+    assert (len(events.of(BackendLost)), len(events.of(BackendBack))) == (1, 1)
+
+
+async def test_the_app_is_the_one_entered_last() -> None:
+    outer, inner = Headrace({"backend": "memory"}), Headrace({"backend": "memory"})
+    async with outer:
+        async with inner:
+            await Plain().push()
+            assert await counts(inner) == {"waiting": 1}
+        await Plain().push()
+        assert await counts(outer) == {"waiting": 1}
+    with pytest.raises(JobError):
+        await outer.queue().push("no job")  # type: ignore[arg-type]
