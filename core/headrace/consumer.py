@@ -385,10 +385,11 @@ class QueueConsumer:
         async def ack(items: Sequence[Execution]) -> Sequence[Result]:
             return await self.driver.ack([each.delivery.receipt for each in items])
 
-        async for execution, result, repeated in self._settle("ack", batch, ack):
-            # After a lost answer, stale may only mean that the first try took effect.
-            if result is not Settled.DONE and not repeated:
-                self._not_settled(execution, result)
+        async for executions, results, repeated in self._settle("ack", batch, ack):
+            for execution, result in zip(executions, results, strict=True):
+                # After a lost answer, stale may only mean that the first try took effect.
+                if result is not Settled.DONE and not repeated:
+                    self._not_settled(execution, result)
         self._settled(batch)
 
     async def _send_retries(self, batch: Sequence[Move]) -> None:
@@ -410,42 +411,41 @@ class QueueConsumer:
         async def move(items: Sequence[Move]) -> Sequence[Result]:
             return await call([(each.execution.delivery.receipt, each.message) for each in items])
 
-        async for item, result, repeated in self._settle(verb, batch, move):
-            if result is Settled.DONE or (repeated and await self._arrived(item, goals)):
-                if item.then is not None:
-                    item.then()
-            else:
-                self._not_settled(item.execution, result)
+        async for moves, results, repeated in self._settle(verb, batch, move):
+            for item, result in zip(moves, results, strict=True):
+                if result is Settled.DONE or (repeated and await self._arrived(item, goals)):
+                    if item.then is not None:
+                        item.then()
+                else:
+                    self._not_settled(item.execution, result)
         self._settled([each.execution for each in batch])
 
     async def _settle(
         self, verb: str, items: Sequence[T], call: Callable[[Sequence[T]], Awaitable[Sequence[Result]]]
-    ) -> AsyncIterator[tuple[T, Result, bool]]:
-        """Send items until each has a result: that, and whether an earlier try may have taken effect.
+    ) -> AsyncIterator[tuple[Sequence[T], Sequence[Result], bool]]:
+        """Send items until each has a result: some of them, theirs, and whether earlier tries may have taken effect.
 
         An item that alone was out of reach is sent again, as a whole call is.
         """
-        caller, waiting, before = self._settles[verb], items, False
-        while waiting:
+        caller, before = self._settles[verb], False
+        while items:
 
-            async def checked(batch: Sequence[T] = waiting) -> Sequence[Result]:
+            async def checked(batch: Sequence[T] = items) -> Sequence[Result]:
                 results = await call(batch)
                 if len(results) != len(batch):
                     raise BackendError(f"the driver returned {len(results)} results for {len(batch)} items")
                 return results
 
             results, repeated = await caller.insist(checked)
-            again: list[T] = []
-            for item, result in zip(waiting, results, strict=True):
-                if isinstance(result, BackendUnavailable):
-                    again.append(item)
-                    unavailable = result
-                else:
-                    yield item, result, repeated or before
-            if again:
-                caller.failed(unavailable)
-                await caller.pause()
-            waiting, before = again, True
+            unreached = [place for place, result in enumerate(results) if isinstance(result, BackendUnavailable)]
+            if not unreached:
+                yield items, results, repeated or before
+                return
+            reached = [place for place in range(len(items)) if place not in unreached]
+            yield [items[place] for place in reached], [results[place] for place in reached], repeated or before
+            caller.failed(next(each for each in results if isinstance(each, BackendUnavailable)))
+            await caller.pause()
+            items, before = [items[place] for place in unreached], True
 
     def _settled(self, batch: Sequence[Execution]) -> None:
         indebted = self.indebted
