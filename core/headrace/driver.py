@@ -15,10 +15,16 @@ Duties that hold for every verb below
 * **Errors.** What concerns the whole call is raised, as a `headrace.errors.BackendError`;
   out of reach, or unknown whether it took effect, is `BackendUnavailable`. Client
   libraries' exceptions never leave a driver. What concerns one item is that item's result.
+* **Connections.** A driver reconnects by itself: a call made after the backend has come back
+  works. A call ends by itself, too: one that gets no answer raises `BackendUnavailable` within
+  some seconds beyond what it was asked to wait. An `open` that failed left nothing open.
 * **Concurrency.** All verbs of one backend are called on the event loop that opened it,
   and may overlap. Different processes and loops use a queue at once, each by its own
   opened backend.
 * **Cancellation.** A cancelled call has taken effect or has not; nothing is left between.
+* **A busy loop.** Handlers may block the event loop for minutes. Leases that a clone can extend
+  outlive that; a connection whose loss ends deliveries, or that needs heartbeats, must live in
+  a thread of the backend's own.
 * **Time.** Leases and delays follow the server's clock, or, on one machine, its monotonic
   clock; never a worker's wall clock. All durations are seconds, as floats.
 * **Telemetry.** A driver logs nothing of jobs and emits no events; core does.
@@ -125,7 +131,7 @@ class Capabilities:
     ordered: bool  #: with one consumer and ``limit=1``: exactly first pushed, first delivered
     leases: Literal["timed", "connection"]  #: a delivery ends by a deadline, or with its connection
     counts: Literal["exact", "approximate", "unknown"]  #: what `Driver.info` gives
-    max_batch: int  #: largest number of items in one call of a batch verb
+    max_batch: int  #: largest number of items in one call of a batch verb; the driver may split it further
     max_delay: float = math.inf  #: seconds; core emulates longer ones by further hops
     max_body: int = 2**31 - 1  #: bytes of `Message.body`; core refuses larger ones before sending
     idempotent: bool = False  #: a push repeated with an id that the queue still holds stores nothing new
@@ -182,7 +188,8 @@ class Driver(ABC):
         When that ends unsettled the message is due again, and its next delivery's ``count``
         is one higher; from then on it counts as waiting, and its old receipt is stale, whether or
         not anybody has popped it. A message is handed out with ``delay`` 0. No delivery is handed to
-        two callers. Cancelled, a pop takes nothing or gives back what it took, with nothing counted.
+        two callers. Cancelled, a pop takes nothing or gives back what it took, with nothing counted
+        where the backend can do that; else what it took comes back by its lease.
         """
 
     @abstractmethod
@@ -207,8 +214,7 @@ class Driver(ABC):
         """Let the leases of these deliveries end ``seconds`` from now.
 
         Called on a clone of the backend, with receipts of the original: a receipt must
-        not depend on the connection. With connection-bound leases: `Settled.DONE` for
-        every receipt that is still valid.
+        not depend on the connection. Never called where leases are ``"connection"``.
         """
 
     @abstractmethod
