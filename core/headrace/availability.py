@@ -71,8 +71,9 @@ class Caller:
 
     async def ask(self, call: Awaitable[T], seconds: float = 0.0) -> T:
         """One call, which may rightly take ``seconds``. What it raises is noted, and raised on."""
+        silence = asyncio.timeout(seconds + _SILENCE)
         try:
-            async with asyncio.timeout(seconds + _SILENCE) as silence:
+            async with silence:
                 answer = await call
         except TimeoutError as error:
             if not silence.expired():

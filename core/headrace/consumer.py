@@ -104,8 +104,9 @@ class QueueConsumer:
 
     @property
     def idle(self) -> bool:
-        """Whether nothing of this queue is in this worker's hands."""
-        return not self.held and not self.running and all(each.idle for each in self.batchers)
+        """Whether nothing of this queue is in this worker's hands, but for handlers past their timeout."""
+        late = all(each.timed_out for each in self.running)
+        return late and not self.held and all(each.idle for each in self.batchers)
 
     # Taking deliveries
 

@@ -185,10 +185,15 @@ class EventBus:
             except BaseException:
                 self._log(listener)
 
-    async def drain(self) -> None:
-        """Wait for the ``async def`` listeners that still run."""
-        while self._tasks:
-            await asyncio.wait(tuple(self._tasks))
+    async def drain(self, seconds: float = 5.0) -> None:
+        """Wait for the ``async def`` listeners that still run; cancel those that take longer."""
+        if self._tasks:
+            _, late = await asyncio.wait(tuple(self._tasks), timeout=seconds)
+            for task in late:
+                logger.error("a listener still ran after %g s, and was cancelled", seconds)
+                task.cancel()
+            if late:
+                await asyncio.wait(late, timeout=seconds)
 
     async def _finish(self, listener: Listener[Any], result: Any) -> None:
         try:

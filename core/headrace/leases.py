@@ -49,6 +49,8 @@ class LeaseKeeper:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
         self._stopping = threading.Event()
+        self._ended = asyncio.Event()
+        self._failing: set[str] = set()  #: queues whose leases could not be extended the last time
         self._opened: dict[str, Backend] = {}
         self._drivers: dict[str, Driver] = {}
         self._stalled = False
@@ -64,14 +66,20 @@ class LeaseKeeper:
         if self._loop is not None and self._task is not None:
             with contextlib.suppress(RuntimeError):  # its loop has ended already
                 self._loop.call_soon_threadsafe(self._task.cancel)
-        await asyncio.to_thread(self._thread.join)
+        # Not by a thread of the loop's executor, which handlers may have filled for ever.
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._ended.wait(), _CLOSE_SECONDS)
 
     def _run(self) -> None:
-        with contextlib.suppress(asyncio.CancelledError):
-            try:
-                asyncio.run(self._keep())
-            except Exception:
-                logger.exception("the lease keeper ended; what this worker holds may be delivered again")
+        try:
+            asyncio.run(self._keep())
+        except asyncio.CancelledError:
+            pass
+        except Exception:
+            logger.exception("the lease keeper ended; what this worker holds may be delivered again")
+        finally:
+            with contextlib.suppress(RuntimeError):  # the worker's loop has ended before
+                self._home.call_soon_threadsafe(self._ended.set)
 
     async def _keep(self) -> None:
         self._task, self._loop = asyncio.current_task(), asyncio.get_running_loop()
@@ -101,13 +109,18 @@ class LeaseKeeper:
         return not stalled
 
     async def _extend_all(self, consumers: Sequence["QueueConsumer"]) -> None:
-        """Extend what is due on one backend. The consumers' own calls tell of a lost one; this just tries again."""
+        """Extend what is due on one backend; what fails is said once, and tried again at the next look."""
         for consumer in consumers:
+            name = consumer.settings.name
             try:
                 async with asyncio.timeout(consumer.settings.lease_seconds * _RENEW_AFTER):
                     await self._extend(consumer)
             except Exception as error:
-                logger.debug("leases of %s were not extended: %r", consumer.settings.name, error)
+                if name not in self._failing:
+                    logger.warning("leases of %s cannot be extended, and are tried again: %r", name, error)
+                self._failing.add(name)
+            else:
+                self._failing.discard(name)
 
     async def _extend(self, consumer: "QueueConsumer") -> None:
         lease = consumer.settings.lease_seconds

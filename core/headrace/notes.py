@@ -17,7 +17,7 @@ def note_of(error: BaseException) -> Note:
     return make_note(
         type(error).__qualname__ if type(error).__module__ == "builtins" else _qualified(error),
         _text(error),
-        "".join(traceback.format_exception(error)),
+        _trace(error),
     )
 
 
@@ -38,8 +38,16 @@ def _qualified(error: BaseException) -> str:
 def _text(error: BaseException) -> str:
     try:
         return str(error)
-    except Exception as broken:
+    except BaseException as broken:  # an error's own text may raise anything
         return f"(its text could not be had: {type(broken).__name__})"
+
+
+def _trace(error: BaseException) -> str:
+    try:
+        return "".join(traceback.format_exception(error))
+    except BaseException as broken:
+        frames = "".join(traceback.format_tb(error.__traceback__))
+        return f"{frames}(the rest could not be had: {type(broken).__name__})"
 
 
 def _cut(text: str, limit: int) -> str:

@@ -79,7 +79,10 @@ async def run_in_child(config: Config, execution: "Execution", started: "Callabl
     status, if the child ends without a report, and `NotInChild` if it could not get as far
     as the job. Cancelled, it ends the child.
     """
-    reading, writing = os.pipe()
+    try:
+        reading, writing = os.pipe()
+    except OSError as error:
+        raise NotInChild(f"no pipe could be had: {error}") from error
     try:
         child = await asyncio.create_subprocess_exec(
             # As for worker processes: the working directory is no place to import from.
@@ -87,7 +90,12 @@ async def run_in_child(config: Config, execution: "Execution", started: "Callabl
             stdin=asyncio.subprocess.PIPE,
             pass_fds=(writing,),
             env={**os.environ, _REPORTS: str(writing)},
+            # So that a job which kills its process group does not reach the worker.
+            start_new_session=True,
         )
+    except OSError as error:
+        os.close(reading)
+        raise NotInChild(f"no process could be started: {error}") from error
     except BaseException:
         os.close(reading)
         raise
@@ -251,11 +259,13 @@ async def _run(request: Request, tell: Any) -> Report:
     except Exception as error:
         # Nothing of the job has run: its worker, which has decoded it, can do better.
         return Report("unknown", reason=repr(error))
+    begun = False
     try:
         async with app, lifespan_of(app) as state:
             run = _ChildRun(request, job, terms.handle_timeout, state, tell)
             set_current(run)
             tell(Report("started"))
+            begun = True
             if plan.invoke is None:
                 await job.handle()  # type: ignore[misc]
             else:
@@ -265,6 +275,8 @@ async def _run(request: Request, tell: Any) -> Report:
     except Drop as drop:
         return Report("drop", reason=drop.reason)
     except BaseException as error:
+        if not begun:
+            return Report("unknown", reason=repr(error))
         return Report("error", note=note_of(error))
     return Report("done")
 

@@ -76,6 +76,7 @@ class Worker:
         self.overrun = False  #: it stopped because every slot was held by a handler past its timeout
         self.state: Any = None
         self.loop: asyncio.AbstractEventLoop
+        self._failed_threads: ThreadPoolExecutor
         self._concurrency = concurrency
         self._consumers: list[QueueConsumer] = []
         self._alone: deque[Execution] = deque()
@@ -85,6 +86,8 @@ class Worker:
         self._started = 0
         self._beat = 0.0
         self._room = asyncio.Event()
+        self._popped = asyncio.Event()  #: no pop is in flight
+        self._popped.set()
         self._lingering = False  #: the queues hold only what is not due, or not ours
         self._empty_looks = 0
         self._stopping = asyncio.Event()
@@ -111,6 +114,8 @@ class Worker:
             self.app.load_jobs()
             threads = ThreadPoolExecutor(self.limit, thread_name_prefix="headrace-job")
             stack.callback(threads.shutdown, wait=False, cancel_futures=True)
+            self._failed_threads = ThreadPoolExecutor(self.limit, thread_name_prefix="headrace-failed")
+            stack.callback(self._failed_threads.shutdown, wait=False, cancel_futures=True)
             self._consumers = self._make_consumers(threads)
             if until_empty:
                 self._refuse_unknown_counts()
@@ -126,7 +131,7 @@ class Worker:
                 await self._serve(until_empty)
             finally:
                 self._emit(WorkerStopped(queue=None, worker=self.name, handled=self.handled))
-                await self.app.events.drain()
+                await self.app.events.drain(_GRACE_SECONDS)
         return self.handled
 
     async def _serve(self, until_empty: bool) -> None:
@@ -138,8 +143,7 @@ class Worker:
             await asyncio.wait((*works, stopping), return_when=asyncio.FIRST_COMPLETED)
         finally:
             self._stopping.set()
-            await self._shut_down(works[0])
-            await _end((*works, lengths, stopping))
+            await self._to_the_end(self._stop_all(works[0], (*works, lengths, stopping)))
         for work in works:
             if not work.cancelled():
                 work.result()
@@ -210,10 +214,13 @@ class Worker:
                 if not demand or not consumer.pops.ready:
                     continue
                 asked.append(consumer)
+                self._popped.clear()
                 try:
                     came += await consumer.pop(demand, self._wait(until_empty))
                 except Exception as error:
                     logger.debug("pop on %s: %s", consumer.settings.name, error)
+                finally:
+                    self._popped.set()
                 self.fill()
             if came:
                 self._lingering, self._empty_looks = False, 0
@@ -247,8 +254,12 @@ class Worker:
         return demand
 
     def _spent(self) -> bool:
-        """Whether ``max_messages`` have been handled, or no slot will come free."""
-        return bool(self.overrun or (self.max_messages and self.handled >= self.max_messages and not self._running))
+        """Whether ``max_messages`` have been handled, or are past their timeout; or no slot will come free."""
+        if self.overrun:
+            return True
+        if not self.max_messages or self._started < self.max_messages:
+            return False
+        return all(each.timed_out for consumer in self._consumers for each in consumer.running)
 
     async def _until_worthwhile(self, asked: Sequence[QueueConsumer], until_empty: bool) -> None:
         """Wait until a queue that was found empty has something, a slot comes free, or a backend may be tried again.
@@ -315,13 +326,15 @@ class Worker:
         self._room.set()
 
     def overran(self) -> None:
-        """A handler went past its timeout and goes on; if all have, this worker can do no more."""
-        running = [each for consumer in self._consumers for each in consumer.running]
-        if len(running) >= self.limit and all(each.timed_out for each in running):
-            logger.error("all %d slots are held by handlers past their timeout; this worker ends", self.limit)
-            self.overrun = True
-            self._room.set()
-            self._stopping.set()
+        """A handler went past its timeout and goes on; if all of a queue's have, this worker serves it no more."""
+        for consumer in self._consumers:
+            late = sum(each.timed_out for each in consumer.running)
+            if late >= min(self.limit, consumer.limit):
+                name = consumer.settings.name
+                logger.error("all %d slots of %s are held by handlers past their timeout; this worker ends", late, name)
+                self.overrun = True
+                self._stopping.set()
+        self._room.set()
 
     def run_alone(self, execution: Execution) -> None:
         """Run a suspect in this process once nothing else is in flight."""
@@ -339,11 +352,20 @@ class Worker:
 
     async def _run_alone(self) -> None:
         while self._alone and not self._stopping.is_set():
+            await self._popped.wait()
+            # The other suspects go back as well: each may be innocent, and this one may not be.
+            while len(self._alone) > 1:
+                self._alone[-1].consumer.give_back(self._alone.pop())
             for consumer in self._consumers:
                 consumer.give_back_buffer()
-            running = [each.task for consumer in self._consumers for each in consumer.running if each.task]
-            if running:
-                await asyncio.wait(running)
+            running = [each for consumer in self._consumers for each in consumer.running]
+            if any(each.timed_out for each in running):
+                # That one may never end. Another worker, without it, runs the suspect.
+                break
+            tasks = [each.task for each in running if each.task is not None]
+            if tasks:
+                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                continue
             await self._settle_all()
             if self._stopping.is_set():
                 break
@@ -353,6 +375,10 @@ class Worker:
             await asyncio.wait((execution.consumer.start(execution),))
             await self._settle_all()
             self._alone.popleft()
+        if self._alone and not self._stopping.is_set():
+            logger.error("a handler past its timeout keeps suspects from running alone; this worker ends")
+            self.overrun = True
+            self._stopping.set()
         self._alone_task = None
         self._room.set()
 
@@ -377,7 +403,9 @@ class Worker:
             if inspect.iscoroutinefunction(job.failed):
                 await job.failed(error)
             else:
-                await asyncio.to_thread(job.failed, error)
+                # Not in the loop's own threads, which handlers may have filled, nor in the handlers'.
+                context = contextvars.copy_context()
+                await self.loop.run_in_executor(self._failed_threads, context.run, job.failed, error)
         except asyncio.CancelledError:
             raise
         except BaseException:
@@ -436,6 +464,27 @@ class Worker:
                 for item in batcher.abandon():
                     logger.error("%s: not settled at the end, and comes back by its lease", _message_id(item))
         await _end(self._callbacks)
+
+    async def _stop_all(self, fetching: asyncio.Task[None], helpers: Iterable[asyncio.Task[Any]]) -> None:
+        try:
+            await self._shut_down(fetching)
+        finally:
+            await _end(helpers)
+
+    async def _to_the_end(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do ``work`` to its end, whoever cancels; to be cancelled means to hurry."""
+        doing = self.loop.create_task(work)
+        cancelled: asyncio.CancelledError | None = None
+        while not doing.done():
+            try:
+                await asyncio.shield(doing)
+            except asyncio.CancelledError as error:
+                if not doing.done():
+                    self._hurrying.set()
+                cancelled = error
+        if cancelled is not None:
+            raise cancelled
+        doing.result()
 
     async def _wait_for_handlers(self) -> None:
         while tasks := [task for task in self._tasks() if not task.done()]:

@@ -322,6 +322,92 @@ async def test_two_queues_of_one_backend_tell_of_its_loss_once(make_app: MakeApp
     assert (len(events.of(BackendLost)), len(events.of(BackendBack))) == (1, 1)
 
 
+class Overrunning(Job, queue="one", handle_timeout=0.05):
+    async def handle(self) -> None:
+        seen.append("overrunning")
+        await asyncio.sleep(60)
+
+
+class Unprintable(Job):
+    async def handle(self) -> None:
+        raise SyntaxError("odd", (5, "x", None, {}, 7, 8))  # type: ignore[arg-type]
+
+
+async def test_a_worker_of_so_many_messages_ends_though_one_is_past_its_timeout(make_app: MakeApp) -> None:
+    async with make_app(queues={"one": {"shutdown_timeout": 0.05}}) as app:
+        await app.queue("one").push_many([Overrunning(), *[OfOne() for _ in range(9)]])
+        async with asyncio.timeout(5):
+            await app.worker("one", max_messages=5).run()
+        assert seen.count("one") == 4
+        assert await counts(app, "one") == {"waiting": 5, "timeout": 1}
+
+
+async def test_a_worker_until_empty_ends_though_one_is_past_its_timeout(make_app: MakeApp) -> None:
+    async with make_app(queues={"one": {"shutdown_timeout": 0.05}}) as app:
+        await app.queue("one").push_many([Overrunning(), OfOne()])
+        async with asyncio.timeout(5):
+            await app.worker("one").run(until_empty=True)
+        assert await counts(app, "one") == {"timeout": 1}
+
+
+async def test_a_worker_ends_when_one_queue_of_its_group_can_run_no_more(make_app: MakeApp) -> None:
+    async with make_app(queues={"one": {"concurrent": {"limit": 1}, "shutdown_timeout": 0.05}, "many": {"shutdown_timeout": 0.05}}) as app:
+        await app.queue("one").push_many([Overrunning(), OfOne()])
+        worker = app.worker("one", "many")
+        async with asyncio.timeout(40):
+            await worker.run()
+        assert worker.overrun
+        assert await counts(app, "one") == {"waiting": 1, "timeout": 1}
+
+
+async def test_an_error_that_cannot_be_printed_fails_its_job_as_any_other(make_app: MakeApp) -> None:
+    async with make_app() as app:
+        await app.queue().push(Unprintable())
+        assert await app.worker().run(until_empty=True) == 1
+        (listed,) = await app.queue().list("failed")
+        assert listed.message.note is not None
+        assert listed.message.note.type == "SyntaxError"
+
+
+async def test_cancelling_run_again_hurries_it_and_leaves_nothing_behind(make_app: MakeApp) -> None:
+    async with make_app(shutdown_timeout=60) as app:
+        await app.queue().push_many([Lingering() for _ in range(5)])
+        running = asyncio.create_task(app.worker().run())
+        await until(lambda: len(seen) == 5)
+        running.cancel()
+        await asyncio.sleep(0.05)
+        assert not running.done()
+        running.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            async with asyncio.timeout(5):
+                await running
+        assert await counts(app) == {"waiting": 5}
+        assert asyncio.all_tasks() <= {asyncio.current_task(), *app._opening.values()}
+
+
+async def test_a_suspect_takes_no_other_suspect_along(make_app: MakeApp) -> None:
+    """With the configuration in code, suspects run here; those that wait must not share one's death."""
+    app = make_app()
+    held: list[Any] = []
+
+    class LooksAround(Job):
+        number: int
+
+        async def handle(self) -> None:
+            info = await app.queue().info()
+            held.append((self.number, info.reserved))
+
+    async with app:
+        queue = app.queue()
+        driver = await queue.driver()
+        jobs = [LooksAround(number=n) for n in range(6)]
+        messages = [queue._message(each, 0.0) for each in jobs]
+        await driver.push([Message(id=each.id, name=each.name, body=each.body, deaths=3) for each in messages])
+        await app.worker().run(until_empty=True)
+        assert await counts(app) == {}
+    assert sorted(held) == [(n, 1) for n in range(6)]
+
+
 async def test_the_app_is_the_one_entered_last() -> None:
     outer, inner = Headrace({"backend": "memory"}), Headrace({"backend": "memory"})
     async with outer:
