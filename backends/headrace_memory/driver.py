@@ -29,6 +29,8 @@ class MemoryDriver(Driver):
             return self._queue.push(messages)
 
     async def pop(self, limit: int, wait: float) -> list[Delivery]:
+        if limit <= 0:
+            return []
         loop = asyncio.get_running_loop()
         deadline = loop.time() + wait
         while True:

@@ -20,6 +20,7 @@ import itertools
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Final, TypeAlias
 
 import msgspec
@@ -209,76 +210,57 @@ class Queue:
 
     def ack(self, receipts: Iterable[_Ticket]) -> list[Settled]:
         self.tick()
-        results: list[Settled] = []
-        for receipt in receipts:
-            entry = self._holder(receipt)
-            if entry is None:
-                results.append(Settled.STALE)
-            else:
-                self._remove(entry)
-                results.append(Settled.DONE)
-        return results
+        return [self._settle(receipt, self._remove) for receipt in receipts]
+
+    def _settle(self, receipt: _Ticket, move: Callable[[_Entry], None]) -> Settled:
+        entry = self._holder(receipt)
+        if entry is None:
+            return Settled.STALE
+        move(entry)
+        return Settled.DONE
 
     def retry(self, pairs: Iterable[tuple[_Ticket, Message]]) -> list[Settled]:
         now = self.tick()
-        results: list[Settled] = []
-        for receipt, message in pairs:
-            entry = self._holder(receipt)
-            if entry is None:
-                results.append(Settled.STALE)
-                continue
-            results.append(Settled.DONE)
-            entry.deliveries = 0
-            entry.message = msgspec.structs.replace(message, delay=0.0)
+
+        def give_back(message: Message, entry: _Entry) -> None:
+            self._write(entry, message)
             if message.delay > 0:
                 entry.due = now + message.delay
                 self._delayed.add(self._enter(entry, "delayed", entry.due), self._counts["delayed"])
             else:
                 self._wait(entry)
+
+        results = [self._settle(receipt, partial(give_back, message)) for receipt, message in pairs]
         self.bell.ring()
         return results
-
-    def give_back(self, receipts: Iterable[_Ticket]) -> None:
-        """Undo a pop that nobody saw: the old place, and nothing counted."""
-        self.tick()
-        for receipt in receipts:
-            entry = self._holder(receipt)
-            if entry is not None:
-                entry.deliveries -= 1
-                self._wait(entry)
-        self.bell.ring()
 
     def fail(self, pairs: Iterable[tuple[_Ticket, Message]], channel: RestingChannel) -> list[Settled]:
         now = self.tick()
-        results: list[Settled] = []
-        for receipt, message in pairs:
-            entry = self._holder(receipt)
-            if entry is None:
-                results.append(Settled.STALE)
-                continue
-            results.append(Settled.DONE)
-            entry.deliveries = 0
-            entry.message = msgspec.structs.replace(message, delay=0.0)
+
+        def rest(message: Message, entry: _Entry) -> None:
+            self._write(entry, message)
             self._rest(entry, channel, now)
-        return results
+
+        return [self._settle(receipt, partial(rest, message)) for receipt, message in pairs]
+
+    def _write(self, entry: _Entry, message: Message) -> None:
+        entry.deliveries = 0
+        entry.message = msgspec.structs.replace(message, delay=0.0)
 
     def extend(self, receipts: Iterable[_Ticket], seconds: float) -> list[Settled]:
         until = self.tick() + seconds
-        results: list[Settled] = []
-        for receipt in receipts:
-            entry = self._holder(receipt)
-            if entry is None:
-                results.append(Settled.STALE)
-                continue
-            results.append(Settled.DONE)
+
+        def extend(entry: _Entry) -> None:
             entry.when = until
             self._leases.add((until, entry.seq, entry.number, entry), self._counts["reserved"])
+
+        results = [self._settle(receipt, extend) for receipt in receipts]
         self.bell.ring()
         return results
 
     def reload(self, channel: RestingChannel, limit: int | None, ids: Sequence[str] | None) -> int:
         now = self.tick()
-        entries = self._chosen(channel, ids)[:limit]
+        entries = self._chosen(channel, ids)[: None if limit is None else max(limit, 0)]
         for entry in entries:
             del self._resting[channel][entry.message.id]
             entry.message = msgspec.structs.replace(entry.message, attempt=0, deaths=0, note=None)
@@ -327,7 +309,7 @@ class Queue:
         if cursor is not None:
             when, seq = cursor.split(":")
             entries = [entry for entry in entries if _order(entry) > (float(when), int(seq))]
-        shown = entries[:limit]
+        shown = entries[: max(limit, 0)]
         messages = [entry.message for entry in shown]
         if channel == "delayed":
             messages = [msgspec.structs.replace(entry.message, delay=entry.due - now) for entry in shown]

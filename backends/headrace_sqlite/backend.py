@@ -1,28 +1,24 @@
-"""The SQLite backend: the connections to one file, and what it can do.
+"""The SQLite backend: one file, what it can do, and which opening of it is in use.
 
-Owns opening and closing. An opened backend is a `Session`; a driver asks for it at each
-call, so that drivers may be made before the backend is opened.
+An opened file is a `Session`, which all drivers of a backend share. A driver asks for it
+at each call, so that drivers may be made before the backend is opened, and go on when the
+file has been replaced by another and a new session has taken the old one's place.
 """
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
 from headrace.driver import CONTRACT, Backend, Capabilities
 from headrace.errors import BackendError, BackendUnavailable
-from headrace_sqlite import schema, statements
-from headrace_sqlite.clock import Clock, Machine, ThisMachine
-from headrace_sqlite.disk import Log
-from headrace_sqlite.driver import SqliteDriver
-from headrace_sqlite.errors import is_busy, translate, translated
+from headrace_sqlite import schema
+from headrace_sqlite.clock import Machine, ThisMachine
+from headrace_sqlite.driver import MAX_BATCH, SqliteDriver
+from headrace_sqlite.errors import translated
+from headrace_sqlite.session import Session, identity, missing, open_session
 from headrace_sqlite.settings import SqliteSettings
-from headrace_sqlite.transactions import Transactions
-from headrace_sqlite.watch import Watch
-
-T = TypeVar("T")
 
 CAPABILITIES: Final = Capabilities(
     contract=CONTRACT,
@@ -31,7 +27,7 @@ CAPABILITIES: Final = Capabilities(
     ordered=True,
     leases="timed",
     counts="exact",
-    max_batch=1000,  # a transaction of so many takes the loop for about 5 ms
+    max_batch=MAX_BATCH,
     max_delay=float(10 * 365 * 24 * 3600),  # ten years; the file could count further, nobody's patience
     max_body=256 * 2**20,  # SQLite's own limit for a row is 10**9 bytes
     idempotent=True,
@@ -42,77 +38,6 @@ CAPABILITIES: Final = Capabilities(
     wait_ready=True,
 )
 
-#: Pause between tries to open a file that another program has locked, in seconds.
-_OPEN_PAUSE: Final = 0.01
-
-#: Two threads: syncing the log, and what uses the second connection, must not wait for each other.
-_THREADS: Final = 2
-
-
-class Session:
-    """An opened file."""
-
-    def __init__(
-        self, path: Path, settings: SqliteSettings, clock: Clock, connections: list[sqlite3.Connection]
-    ) -> None:
-        self._path = path
-        self._connection, self._assistant = self._connections = connections
-        self._clock = clock
-        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="headrace-sqlite")
-        (page_size,) = self._connection.execute("PRAGMA page_size").fetchone()
-        self._log = Log(path, page_size)
-        self.watch = Watch(self._connection, clock, self._log.path, settings.poll_seconds)
-        self.transactions = Transactions(
-            self._connection,
-            self._assistant,
-            self._log,
-            clock,
-            self._threads,
-            path,
-            busy_seconds=settings.busy_seconds,
-            durable=settings.synchronous == "full",
-            committed=self.watch.changed,
-        )
-        self._numbers: dict[str, int] = {}
-
-    def number(self, prefix: str) -> int | None:
-        """The queue's number, if this session has met it."""
-        return self._numbers.get(prefix)
-
-    async def find_number(self, prefix: str) -> int:
-        number = await self.transactions.submit(
-            lambda connection, now: statements.number_of(connection, prefix), durable=False
-        )
-        self._numbers[prefix] = number
-        return number
-
-    async def read(self, look: Callable[[sqlite3.Connection, int], T]) -> T:
-        """Look at the file from a thread, at one moment's state, while the loop goes on."""
-        self.transactions.check_usable()
-        async with self.transactions.assistant_free:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, self._look, look)
-
-    def _look(self, look: Callable[[sqlite3.Connection, int], T]) -> T:
-        with translated(self._path):
-            self._assistant.execute("BEGIN")
-            try:
-                return look(self._assistant, self._clock.now())
-            finally:
-                self._assistant.execute("ROLLBACK")
-
-    async def close(self) -> None:
-        await self.transactions.close()
-        self.watch.close()
-        async with self.transactions.assistant_free:
-            # Closing the last connection empties the log, which waits for the disk.
-            await asyncio.get_running_loop().run_in_executor(self._threads, self._shut)
-        self._threads.shutdown()
-
-    def _shut(self) -> None:
-        self._log.close()
-        for connection in self._connections:
-            connection.close()
-
 
 class SqliteBackend(Backend):
     """Queues in the file ``path``. ``machine`` has the clocks; tests pass their own."""
@@ -122,6 +47,8 @@ class SqliteBackend(Backend):
         self._settings = settings or SqliteSettings()
         self._machine = machine or ThisMachine()
         self._session: Session | None = None
+        self._replacing = asyncio.Lock()
+        self._closing: set[asyncio.Task[None]] = set()  #: of sessions whose file has lost its name
 
     @property
     def capabilities(self) -> Capabilities:
@@ -141,52 +68,53 @@ class SqliteBackend(Backend):
     def driver(self, prefix: str, *, lease_seconds: float = 30.0) -> SqliteDriver:
         return SqliteDriver(self.session, self._path, prefix, lease_seconds)
 
-    def session(self) -> Session:
-        """The opened file. Raises `BackendUnavailable` if it is not open."""
+    async def session(self) -> Session:
+        """The opened file; opened anew if it has been replaced. Raises `BackendUnavailable` if there is none."""
+        session = self._opened()
+        session.check_process()
+        return session if session.is_current() else await self._replace()
+
+    def _opened(self) -> Session:
         if self._session is None:
             raise BackendUnavailable(f"{self._path} is not open")
         return self._session
+
+    async def _replace(self) -> Session:
+        """Go over to the file that has the name now; its messages have other receipts, so all old ones are stale.
+
+        While there is none the old session is kept: it serves again when its file is put back.
+        """
+        async with self._replacing:
+            old = self._opened()
+            if old.is_current():
+                return old  # somebody else was waiting for the same, and has done it
+            if identity(self._path) is None:
+                raise missing(self._path)
+            old.set_log_aside()
+            new = await open_session(self._path, self._settings, self._machine)
+            closing = asyncio.create_task((old if self._session is old else new).close())
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
+            if self._session is old:
+                self._session = new
+            return self._opened()
 
     async def open(self) -> None:
         if sqlite3.sqlite_version_info < schema.OLDEST_LIBRARY:
             oldest = ".".join(map(str, schema.OLDEST_LIBRARY))
             raise BackendError(f"the SQLite library is {sqlite3.sqlite_version}; headrace needs {oldest} or later")
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._settings.busy_seconds
-        while True:
-            try:
-                self._session = self._open()
-                return
-            except (sqlite3.Error, OSError) as error:
-                busy = isinstance(error, sqlite3.Error) and is_busy(error)
-                if not busy or loop.time() >= deadline:
-                    raise translate(error, self._path) from error
-            await asyncio.sleep(_OPEN_PAUSE)
-
-    def _open(self) -> Session:
-        """One try, which leaves nothing behind if it fails."""
-        schema.create_file(self._path)
-        clock = Clock(self._machine)
-        connections: list[sqlite3.Connection] = []
-        try:
-            connection = schema.connect(self._path)
-            connections.append(connection)
-            schema.verify(connection, self._path)  # before anything of somebody else's file is changed
-            schema.use_log(connection, self._path)
-            connection.execute("BEGIN IMMEDIATE")
-            schema.prepare(connection, self._path, clock)
-            connection.execute("COMMIT")
-            connections.append(schema.connect(self._path))
-            return Session(self._path, self._settings, clock, connections)
-        except BaseException:
-            for connection in connections:
-                connection.close()
-            raise
+        with translated(self._path):
+            schema.create_file(self._path)
+        self._session = await open_session(self._path, self._settings, self._machine)
 
     async def close(self) -> None:
         session, self._session = self._session, None
         if session is not None:
             await session.close()
+        async with self._replacing:  # one that is under way ends with its new session closed
+            pass
+        if self._closing:
+            await asyncio.wait(self._closing)
 
     async def check(self) -> list[str]:
         return [*_library_warnings(), *_place_warnings(self._path)]

@@ -15,11 +15,27 @@ by it after the writer has changed it. So a checkpoint here runs on one connecti
 another one of ours holds the write lock, and no connection ever checkpoints by itself.
 The one at the closing of the last connection is no exception: SQLite then has the whole
 file locked. All this costs writers a pause, of about 10 ms for `LOG_PAGES` pages.
+
+A sync that failed must not simply be tried again. Linux tells of a failed write once and
+takes the pages for clean from then on, so the next sync succeeds without having written
+them, and would confirm commits that stand behind a hole in the log; PostgreSQL learnt it
+the hard way ("fsyncgate") and has since stopped at the first failure, to write everything
+again from its log. Here the log itself is what has to be written again, and a checkpoint is
+no way to do it: the library syncs the log first, believes what it is told, and while it then
+copies pages into the file a power cut would leave a damaged one. So `Log.mend` writes the same bytes to the
+same places, which makes the pages dirty again, and the sync after that is worth something.
+Until it has succeeded nothing is confirmed and nothing checkpointed. A file system that
+does not even keep the bytes in memory (btrfs may not) takes the commits back that were
+never confirmed; SQLite goes by the log's checksums when the file is next opened.
 """
 
 import contextlib
+import fcntl
 import os
+import secrets
 import sqlite3
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -36,13 +52,19 @@ _PAGE_SALTS: Final = 8
 _SALTS_SIZE: Final = 8
 
 
+#: How much of the log `Log.mend` reads and writes at once, in bytes.
+_BLOCK: Final = 2**20
+
+
 class Log:
     """The write-ahead log beside the file, seen from outside. Its locks are elsewhere, so it may be opened."""
 
     def __init__(self, path: Path, page_size: int) -> None:
-        self.path = path.with_name(f"{path.name}-wal")
+        self.path = log_of(path)
         self._page_size = page_size
         self._descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        self.is_torn = False  #: a sync has failed: only `mend` helps
+        self._syncing = threading.Lock()  #: a failure is told once, and must not be another thread's success
         self._emptied = b""
         self._next_try = 0.0
 
@@ -50,13 +72,51 @@ class Log:
         os.close(self._descriptor)
 
     def sync(self) -> None:
-        """Return when every commit so far is on the disk. For a thread: waits for the hardware."""
-        _sync(self._descriptor)
+        """Return when every commit so far is on the disk. For a thread: waits for the hardware.
+
+        After an `OSError` it raises nothing else, until `mend` has helped.
+        """
+        with self._syncing:
+            if self.is_torn:
+                raise OSError("an earlier sync has failed")
+            try:
+                _sync(self._descriptor)
+            except OSError:
+                self.is_torn = True
+                raise
+
+    def check_name(self) -> None:
+        """Raise `OSError` if the log was removed, so that what was synced is lost when its last user is gone."""
+        if not os.fstat(self._descriptor).st_nlink:
+            raise OSError(f"{self.path.name} was removed while it was in use: stop all who use it, and start again")
+
+    def mend(self) -> None:
+        """Write the log once more, byte for byte, and sync it. For a thread, with the write lock held by one of ours.
+
+        Readers notice nothing. Raises `OSError` if the disk still does not take it.
+        """
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            with self._syncing:
+                if not os.path.samestat(os.fstat(descriptor), os.fstat(self._descriptor)):
+                    raise OSError(f"{self.path.name} was replaced while it was in use: stop all who use it")
+                place = 0
+                while block := os.pread(descriptor, _BLOCK, place):
+                    place += os.pwrite(descriptor, block, place)
+                _sync(descriptor)
+                _sync(self._descriptor)  # each is told of failures for itself; what it was told so far is mended
+                self.is_torn = False
+        finally:
+            os.close(descriptor)
+
+    def set_aside(self) -> None:
+        """Take the name from this log, whose file has lost its own: see `set_aside`."""
+        _set_aside(self.path, self._descriptor, lambda: True)
 
     def touch(self) -> None:
         """Let other processes hear of a commit: see `headrace_sqlite.notice`. One system call."""
-        # Somebody else's file, in a folder that is ours: then the others poll, or wait a little longer.
-        with contextlib.suppress(PermissionError):
+        # If it cannot be done (somebody else's file, in a folder that is ours), the others wait a little longer.
+        with contextlib.suppress(OSError):
             os.utime(self._descriptor)
 
     def is_full(self, now: float) -> bool:
@@ -75,7 +135,12 @@ class Log:
         return salts != self._emptied or now >= self._next_try
 
     def empty(self, connection: sqlite3.Connection) -> None:
-        """Copy the log into the file. For a thread; another connection of ours must hold the write lock."""
+        """Copy the log into the file. For a thread; another connection of ours must hold the write lock.
+
+        Raises `OSError` as `sync` does, which comes first: the library's own sync tells a
+        connection that was opened later nothing of a failure.
+        """
+        self.sync()
         connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
 
     def emptied(self, now: float) -> None:
@@ -89,3 +154,41 @@ _TRY_AGAIN: Final = 1.0
 
 #: The system's cheapest call that waits for the data; on macOS, as SQLite does there, fsync.
 _sync: Final = getattr(os, "fdatasync", os.fsync)
+
+
+def log_of(path: Path) -> Path:
+    """Where the library keeps the log of the file ``path``."""
+    return path.with_name(f"{path.name}-wal")
+
+
+def set_aside(path: Path) -> None:
+    """Rename the log, and its index, that a missing file has left behind, lest they be taken for the next one's.
+
+    The library deletes an old log that it finds beside an empty file, and plays it into any
+    other, which ruins that. They are kept, as they belong to a file that may only have been
+    moved: it needs its log back to be whole.
+    """
+    log = log_of(path)
+    try:
+        descriptor = os.open(log, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    try:
+        _set_aside(log, descriptor, lambda: not path.exists())
+    finally:
+        os.close(descriptor)
+
+
+def _set_aside(log: Path, descriptor: int, is_left_behind: Callable[[], bool]) -> None:
+    """Of several who notice, the lock lets one act; the others then find that what has the name is none of theirs."""
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    try:
+        if is_left_behind() and os.path.samestat(log.stat(), os.fstat(descriptor)):
+            mark = secrets.token_hex(4)
+            for name in (log, log.with_name(f"{log.name.removesuffix('-wal')}-shm")):
+                with contextlib.suppress(FileNotFoundError):
+                    name.rename(f"{name}.{mark}")
+    except FileNotFoundError:
+        pass  # it went with its file
+    finally:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)

@@ -6,18 +6,19 @@ long work into pieces. The rows are moved by `statements`, the waiting is done b
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from headrace.driver import Channel, Delivery, Driver, Info, Message, Page, RestingChannel, Settled
 from headrace.errors import BackendError
 from headrace_sqlite import statements
 from headrace_sqlite.errors import is_busy, translate
+from headrace_sqlite.session import Session
 
-if TYPE_CHECKING:
-    from headrace_sqlite.backend import Session
+#: Items in one call: a transaction of so many takes the loop for about 5 ms.
+MAX_BATCH: Final = 1000
 
 #: Rows that one piece of a reload or flush moves: 2 to 3 ms, after which others have their turn.
 _PIECE: Final = 500
@@ -26,33 +27,37 @@ _PIECE: Final = 500
 class SqliteDriver(Driver):
     """Carries one queue's messages in one file."""
 
-    def __init__(self, session: Callable[[], "Session"], path: Path, prefix: str, lease_seconds: float) -> None:
+    def __init__(
+        self, session: Callable[[], Awaitable[Session]], path: Path, prefix: str, lease_seconds: float
+    ) -> None:
         self._session = session
         self._path = path
         self._prefix = prefix
         self._lease_seconds = lease_seconds
 
-    async def _open(self) -> "tuple[Session, int]":
-        session = self._session()
+    async def _open(self) -> tuple[Session, int]:
+        session = await self._session()
         number = session.number(self._prefix)
         return session, await session.find_number(self._prefix) if number is None else number
 
     async def push(self, messages: Sequence[Message]) -> list[str | BackendError]:
         session, queue = await self._open()
         return await session.transactions.submit(
-            lambda connection, now: statements.push(connection, queue, now, messages), durable=True
+            lambda connection, now: statements.push(connection, queue, now, messages), durable=True, ready=queue
         )
 
     async def delay(self, messages: Sequence[Message]) -> list[str | BackendError]:
         return await self.push(messages)
 
     async def pop(self, limit: int, wait: float) -> list[Delivery]:
+        if limit <= 0:
+            return []
         loop = asyncio.get_running_loop()
         deadline = loop.time() + wait
-        session, queue = await self._open()
         while True:
+            session, queue = await self._open()
             if self._is_ready(session, queue):
-                deliveries = await self._take(session, queue, limit)
+                deliveries = await self._take(session, queue, min(limit, MAX_BATCH))
                 if deliveries:
                     return deliveries
             remaining = deadline - loop.time()
@@ -60,10 +65,10 @@ class SqliteDriver(Driver):
                 return []
             await self._wait(session, queue, remaining)
 
-    async def _take(self, session: "Session", queue: int, limit: int) -> list[Delivery]:
+    async def _take(self, session: Session, queue: int, limit: int) -> list[Delivery]:
         # Not durable: a reservation that a power cut undoes is due again, as it should be.
         taken = session.transactions.submit(
-            lambda connection, now: statements.pop(connection, queue, now, limit, self._lease_seconds), durable=False
+            lambda connection, now: statements.pop(connection, queue, now, limit, self._lease_seconds)
         )
         try:
             return await taken
@@ -71,7 +76,7 @@ class SqliteDriver(Driver):
             if taken.done() and not taken.cancelled() and taken.exception() is None and taken.result():
                 receipts = [delivery.receipt for delivery in taken.result()]
                 back = session.transactions.submit(
-                    lambda connection, now: statements.give_back(connection, now, receipts), durable=False
+                    lambda connection, now: statements.give_back(connection, now, receipts), ready=queue
                 )
                 back.add_done_callback(_ignore)  # if it fails, the leases end by themselves
             raise
@@ -79,17 +84,17 @@ class SqliteDriver(Driver):
     async def wait_ready(self, seconds: float) -> bool:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
-        session, queue = await self._open()
-        while not self._is_ready(session, queue):
+        while True:
+            session, queue = await self._open()
+            if self._is_ready(session, queue):
+                return True
             remaining = deadline - loop.time()
             if remaining <= 0:
                 return False
             await self._wait(session, queue, remaining)
-        return True
 
-    def _is_ready(self, session: "Session", queue: int) -> bool:
+    def _is_ready(self, session: Session, queue: int) -> bool:
         """Look before taking the write lock, of which there is one for all processes."""
-        session.transactions.check_usable()
         try:
             return session.watch.is_ready(queue)
         except sqlite3.Error as error:
@@ -97,7 +102,7 @@ class SqliteDriver(Driver):
                 return True  # cannot look: the transaction waits for the lock as long as it should
             raise translate(error, self._path) from error
 
-    async def _wait(self, session: "Session", queue: int, seconds: float) -> None:
+    async def _wait(self, session: Session, queue: int, seconds: float) -> None:
         try:
             await session.watch.wait(queue, seconds)
         except sqlite3.Error as error:
@@ -105,40 +110,49 @@ class SqliteDriver(Driver):
                 raise translate(error, self._path) from error
 
     async def ack(self, receipts: Sequence[Any]) -> list[Settled]:
-        return await self._session().transactions.submit(
+        session = await self._session()
+        return await session.transactions.submit(
             lambda connection, now: statements.ack(connection, now, receipts), durable=True
         )
 
     async def retry(self, pairs: Sequence[tuple[Any, Message]]) -> list[Settled]:
-        return await self._session().transactions.submit(
-            lambda connection, now: statements.write_back(connection, now, pairs, None), durable=True
+        session, queue = await self._open()
+        return await session.transactions.submit(
+            lambda connection, now: statements.write_back(connection, now, pairs, None), durable=True, ready=queue
         )
 
     async def fail(self, pairs: Sequence[tuple[Any, Message]], channel: RestingChannel) -> list[Settled]:
-        return await self._session().transactions.submit(
+        session = await self._session()
+        return await session.transactions.submit(
             lambda connection, now: statements.write_back(connection, now, pairs, channel), durable=True
         )
 
     async def extend(self, receipts: Sequence[Any], seconds: float) -> list[Settled]:
-        return await self._session().transactions.submit(
-            lambda connection, now: statements.extend(connection, now, receipts, seconds), durable=False
+        session, queue = await self._open()
+        results, shortened = await session.transactions.submit(
+            lambda connection, now: statements.extend(connection, now, receipts, seconds)
         )
+        if shortened:
+            session.made_ready([queue])
+        return results
 
     async def reload(self, channel: RestingChannel, limit: int | None = None, ids: Sequence[str] | None = None) -> int:
         session, queue = await self._open()
+        if limit is not None and limit <= 0:
+            return 0
         if ids is not None:
 
             def chosen(connection: sqlite3.Connection, now: int) -> int:
                 places = statements.of_ids(connection, queue, now, channel, ids)[:limit]
                 return statements.reload_rows(connection, now, [seq for _, seq in places])
 
-            return await session.transactions.submit(chosen, durable=True)
-        start = await session.transactions.submit(lambda connection, now: now, durable=False)
+            return await session.transactions.submit(chosen, durable=True, ready=queue)
+        start = await session.transactions.submit(lambda connection, now: now)
         total = 0
         while limit is None or total < limit:
             size = _PIECE if limit is None else min(_PIECE, limit - total)
             piece = partial(statements.reload_piece, queue=queue, start=start, channel=channel, limit=size)
-            moved = await session.transactions.submit(piece, durable=True)
+            moved = await session.transactions.submit(piece, durable=True, ready=queue)
             total += moved
             if moved < size:
                 break
@@ -148,9 +162,7 @@ class SqliteDriver(Driver):
         if channel == "reserved":
             raise ValueError("what is reserved is in a worker's hands, and cannot be deleted")
         session, queue = await self._open()
-        start, last = await session.transactions.submit(
-            lambda connection, now: (now, statements.newest(connection)), durable=False
-        )
+        start, last = await session.transactions.submit(lambda connection, now: (now, statements.newest(connection)))
         total = 0
         while True:
             deleted = await session.transactions.submit(
@@ -185,8 +197,9 @@ class SqliteDriver(Driver):
         self, channel: Channel, limit: int, *, cursor: str | None = None, ids: Sequence[str] | None = None
     ) -> Page:
         session, queue = await self._open()
+        size = min(max(limit, 0), MAX_BATCH)
         return await session.read(
-            lambda connection, now: statements.peek(connection, queue, now, channel, limit, cursor, ids)
+            lambda connection, now: statements.peek(connection, queue, now, channel, size, cursor, ids)
         )
 
 

@@ -12,8 +12,4 @@ def headrace_backend(options: BackendOptions) -> Backend:
     settings = options.read(SqliteSettings)
     if not settings.path or settings.path == ":memory:" or settings.path.startswith("file:"):
         raise options.error("path", f"{settings.path!r} is no file; the backend 'memory' keeps queues in memory")
-    if settings.busy_seconds < 0:
-        raise options.error("busy_seconds", "must not be negative")
-    if settings.poll_seconds <= 0:
-        raise options.error("poll_seconds", "must be above 0")
     return SqliteBackend(options.root / settings.path, settings)

@@ -107,7 +107,7 @@ def chunks(values: Sequence[Sequence[Any]]) -> Iterator[tuple[str, list[Any]]]:
         start += size
 
 
-def select(connection: sqlite3.Connection, source: str, parameters: Sequence[Any]) -> list[Row]:
+def select(connection: sqlite3.Connection, source: str, parameters: Sequence[Any] | Mapping[str, Any]) -> list[Row]:
     """Read the rows of a subquery, in its order. It must give ``at`` beside the table's columns."""
     query = f"SELECT json_group_array(json_array({_COLUMNS})) FROM ({source})"
     (text,) = connection.execute(query, parameters).fetchone()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from headrace.errors import BackendError
+from headrace_sqlite import disk
 from headrace_sqlite.clock import Clock
 
 #: "hdrc": marks the file as ours, so that no other application's database is touched.
@@ -70,6 +71,7 @@ def create_file(path: Path) -> None:
         return
     if not path.parent.is_dir():
         raise BackendError(f"{path} cannot be created: there is no folder {path.parent}; create it, or change the path")
+    disk.set_aside(path)
     unnamed = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     os.close(os.open(unnamed, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     try:
@@ -84,7 +86,14 @@ def connect(path: Path) -> sqlite3.Connection:
     """A connection set up as every one of ours is. It never waits for a lock by itself."""
     if path.is_dir():
         raise BackendError(f"{path} is a folder; name a file in it")
-    connection = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False, cached_statements=256)
+    connection = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode=rw",  # never creates the file, which may have gone since it was seen
+        uri=True,
+        timeout=0,
+        isolation_level=None,
+        check_same_thread=False,
+        cached_statements=256,
+    )
     try:
         for pragma, value in _PRAGMAS.items():
             connection.execute(f"PRAGMA {pragma} = {value}")
@@ -96,8 +105,8 @@ def connect(path: Path) -> sqlite3.Connection:
 
 #: What holds for the connection alone, each with its reason.
 _PRAGMAS: Final = {
-    "synchronous": "NORMAL",  # commits leave the disk to `Disk.sync`, which does not hold the write lock
-    "wal_autocheckpoint": 0,  # `checkpoint` says why
+    "synchronous": "NORMAL",  # commits leave the disk to `disk.Log.sync`, which does not hold the write lock
+    "wal_autocheckpoint": 0,  # `disk.Log.empty` does it; that module says why
     "journal_size_limit": 64 * 2**20,  # a log that one burst made large is cut when it starts again
     "cache_size": -32 * 1024,  # KiB: the upper levels of the indexes of a million messages
     "mmap_size": 0,  # an I/O error is then an error, and not a signal

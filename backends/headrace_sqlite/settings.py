@@ -1,7 +1,9 @@
 """The options of a ``[backends.NAME]`` table that uses this plugin."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+from msgspec import Meta
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +16,7 @@ class SqliteSettings:
     #: process, but the last moments before a power cut may be lost; no call waits for the disk.
     synchronous: Literal["full", "normal"] = "full"
     #: How long a call waits for another program's write before it fails as unavailable.
-    busy_seconds: float = 5.0
+    busy_seconds: Annotated[float, Meta(ge=0)] = 5.0
     #: How often waiting workers look for other processes' writes where the kernel does not tell
     #: of them, as Linux does. Each look is a waking of the process, so shorter is dearer.
-    poll_seconds: float = 0.005
+    poll_seconds: Annotated[float, Meta(gt=0)] = 0.005

@@ -21,16 +21,16 @@ Receipt: TypeAlias = tuple[int, int]
 
 _STATE: Final = {"failed": 2, "timeout": 3}
 
-#: Which rows a channel has; ``?1`` is the queue and ``?2`` the time. An expired lease counts
+#: Which rows a channel has; ``:queue`` is its number and ``:now`` the time. An expired lease counts
 #: as waiting from its end on, whether or not somebody has come by to write that down.
 #: ``state >= 2`` says nothing new, but lets the planner see that the partial index fits.
-_PENDING: Final = "queue = ?1 AND state = 0"
-_EXPIRED: Final = "queue = ?1 AND state = 1 AND lease <= ?2"
-_RESERVED: Final = "queue = ?1 AND state = 1 AND lease > ?2"
-_RESTING: Final = "queue = ?1 AND state >= 2 AND state = "
+_PENDING: Final = "queue = :queue AND state = 0"
+_EXPIRED: Final = "queue = :queue AND state = 1 AND lease <= :now"
+_RESERVED: Final = "queue = :queue AND state = 1 AND lease > :now"
+_RESTING: Final = "queue = :queue AND state >= 2 AND state = "
 
-#: What a pop takes: at most ``?3`` of what is due.
-_OLDEST: Final = f"WHERE {_PENDING} AND due <= ?2 ORDER BY due, seq LIMIT ?3"
+#: What a pop takes: at most ``:limit`` of what is due.
+_OLDEST: Final = f"WHERE {_PENDING} AND due <= :now ORDER BY due, seq LIMIT :limit"
 
 _INSERT: Final = (
     "WITH new ({columns}) AS (VALUES {values}) INSERT INTO message (queue, {columns}) "
@@ -104,20 +104,21 @@ def _store(connection: sqlite3.Connection, queue: int, now: int, message: Messag
 
 
 def _expire(connection: sqlite3.Connection, queue: int, now: int) -> None:
-    connection.execute(f"UPDATE message SET state = 0 WHERE {_EXPIRED}", (queue, now))
+    connection.execute(f"UPDATE message SET state = 0 WHERE {_EXPIRED}", {"queue": queue, "now": now})
 
 
 def pop(connection: sqlite3.Connection, queue: int, now: int, limit: int, lease_seconds: float) -> list[Delivery]:
     _expire(connection, queue, now)
-    found = rows.select(connection, f"SELECT *, due AS at FROM message {_OLDEST}", (queue, now, limit))
+    due = {"queue": queue, "now": now, "limit": limit}
+    found = rows.select(connection, f"SELECT *, due AS at FROM message {_OLDEST}", due)
     if not found:
         return []
     token = WIDE + secrets.randbits(61)
     # The same rows again: finding them costs less than handing their numbers over.
     connection.execute(
-        "UPDATE message SET state = 1, lease = ?4, token = ?5, deliveries = deliveries + 1 "
+        "UPDATE message SET state = 1, lease = :lease, token = :token, deliveries = deliveries + 1 "
         f"WHERE seq IN (SELECT seq FROM message {_OLDEST})",
-        (queue, now, limit, now + microseconds(lease_seconds), token),
+        {**due, "lease": now + microseconds(lease_seconds), "token": token},
     )
     owners = [row.seq for row in found if row.unique_key is not None]
     if owners:
@@ -161,13 +162,17 @@ def ack(connection: sqlite3.Connection, now: int, receipts: Sequence[Receipt]) -
     return _settled(receipts, valid)
 
 
-def extend(connection: sqlite3.Connection, now: int, receipts: Sequence[Receipt], seconds: float) -> list[Settled]:
+def extend(
+    connection: sqlite3.Connection, now: int, receipts: Sequence[Receipt], seconds: float
+) -> tuple[list[Settled], bool]:
+    """Besides the results: whether some lease became shorter."""
     valid = _valid(connection, now, receipts)
-    connection.execute(
-        "UPDATE message SET lease = ? WHERE seq IN (SELECT value FROM json_each(?))",
-        (now + microseconds(seconds), _seqs(valid)),
-    )
-    return [Settled.DONE if receipt in valid else Settled.STALE for receipt in receipts]
+    until, seqs = now + microseconds(seconds), _seqs(valid)
+    (last,) = connection.execute(
+        "SELECT max(lease) FROM message WHERE seq IN (SELECT value FROM json_each(?))", (seqs,)
+    ).fetchone()
+    connection.execute("UPDATE message SET lease = ? WHERE seq IN (SELECT value FROM json_each(?))", (until, seqs))
+    return [Settled.DONE if receipt in valid else Settled.STALE for receipt in receipts], until < (last or 0)
 
 
 def give_back(connection: sqlite3.Connection, now: int, receipts: Sequence[Receipt]) -> None:
@@ -209,13 +214,13 @@ def reload_piece(
 ) -> int:
     """Move at most ``limit`` of the oldest that came to rest until ``start``."""
     return connection.execute(
-        f"{_RELOAD} WHERE seq IN (SELECT seq FROM message WHERE {_RESTING}{_STATE[channel]} AND due <= ?2 "
-        "ORDER BY due, seq LIMIT ?3)",
-        (queue, start, limit),
+        f"{_RELOAD} WHERE seq IN (SELECT seq FROM message WHERE {_RESTING}{_STATE[channel]} AND due <= :now "
+        "ORDER BY due, seq LIMIT :limit)",
+        {"queue": queue, "now": start, "limit": limit},
     ).rowcount
 
 
-_RELOAD: Final = "UPDATE message SET state = 0, due = ?2, attempt = 0, deaths = 0, note = NULL"
+_RELOAD: Final = "UPDATE message SET state = 0, due = :now, attempt = 0, deaths = 0, note = NULL"
 
 
 def of_ids(
@@ -241,8 +246,8 @@ def _channel(state: int, due: int, lease: int | None, now: int) -> Channel:
 
 
 def reload_rows(connection: sqlite3.Connection, now: int, seqs: Sequence[int]) -> int:
-    query = f"{_RELOAD} WHERE seq IN (SELECT value FROM json_each(?1))"
-    return connection.execute(query, (rows.json(seqs), now)).rowcount
+    query = f"{_RELOAD} WHERE seq IN (SELECT value FROM json_each(:seqs))"
+    return connection.execute(query, {"seqs": rows.json(seqs), "now": now}).rowcount
 
 
 def delete_rows(connection: sqlite3.Connection, seqs: Sequence[int]) -> int:
@@ -253,11 +258,11 @@ def delete_rows(connection: sqlite3.Connection, seqs: Sequence[int]) -> int:
 def flush(connection: sqlite3.Connection, queue: int, now: int, channel: Channel, last: int, limit: int) -> int:
     """Delete at most ``limit`` messages of a channel, none of them newer than the row ``last``."""
     _expire(connection, queue, now)
-    which = {"waiting": f"{_PENDING} AND due <= ?2", "delayed": f"{_PENDING} AND due > ?2"}
-    condition = which.get(channel) or f"{_RESTING}{_STATE[channel]} AND due <= ?2"
+    which = {"waiting": f"{_PENDING} AND due <= :now", "delayed": f"{_PENDING} AND due > :now"}
+    condition = which.get(channel) or f"{_RESTING}{_STATE[channel]} AND due <= :now"
     return connection.execute(
-        f"DELETE FROM message WHERE seq IN (SELECT seq FROM message WHERE {condition} AND seq <= ?3 LIMIT ?4)",
-        (queue, now, last, limit),
+        f"DELETE FROM message WHERE seq IN (SELECT seq FROM message WHERE {condition} AND seq <= :last LIMIT :limit)",
+        {"queue": queue, "now": now, "last": last, "limit": limit},
     ).rowcount
 
 
@@ -268,8 +273,8 @@ def newest(connection: sqlite3.Connection) -> int:
 
 def cancel(connection: sqlite3.Connection, queue: int, now: int, id_: str) -> bool:
     found = connection.execute(
-        "DELETE FROM message WHERE queue = ?1 AND id = ?3 AND (state = 0 OR (state = 1 AND lease <= ?2))",
-        (queue, now, id_),
+        "DELETE FROM message WHERE queue = :queue AND id = :id AND (state = 0 OR (state = 1 AND lease <= :now))",
+        {"queue": queue, "now": now, "id": id_},
     )
     return found.rowcount > 0
 
@@ -278,43 +283,44 @@ def cancel(connection: sqlite3.Connection, queue: int, now: int, id_: str) -> bo
 
 #: When the queue next has something to hand out: now or earlier, if it has already.
 NEXT: Final = (
-    "SELECT min(at) FROM (SELECT * FROM (SELECT due AS at FROM message WHERE queue = ?1 AND state = 0 "
-    "ORDER BY due LIMIT 1) UNION ALL SELECT * FROM (SELECT lease FROM message WHERE queue = ?1 AND state = 1 "
+    "SELECT min(at) FROM (SELECT * FROM (SELECT due AS at FROM message WHERE queue = :queue AND state = 0 "
+    "ORDER BY due LIMIT 1) UNION ALL SELECT * FROM (SELECT lease FROM message WHERE queue = :queue AND state = 1 "
     "ORDER BY lease LIMIT 1))"
 )
 
 _INFO: Final = (
-    f"SELECT (SELECT count(*) FROM message WHERE {_PENDING} AND due <= ?2) + "
+    f"SELECT (SELECT count(*) FROM message WHERE {_PENDING} AND due <= :now) + "
     f"(SELECT count(*) FROM message WHERE {_EXPIRED}), "
     f"(SELECT count(*) FROM message WHERE {_RESERVED}), "
-    f"(SELECT count(*) FROM message WHERE {_PENDING} AND due > ?2), "
+    f"(SELECT count(*) FROM message WHERE {_PENDING} AND due > :now), "
     f"(SELECT count(*) FROM message WHERE {_RESTING}2), "
     f"(SELECT count(*) FROM message WHERE {_RESTING}3), "
-    f"(SELECT min(due) FROM (SELECT * FROM (SELECT due FROM message WHERE {_PENDING} AND due <= ?2 ORDER BY due "
+    f"(SELECT min(due) FROM (SELECT * FROM (SELECT due FROM message WHERE {_PENDING} AND due <= :now ORDER BY due "
     f"LIMIT 1) UNION ALL SELECT min(due) FROM message WHERE {_EXPIRED}))"
 )
 
 
 def info(connection: sqlite3.Connection, queue: int, now: int) -> Info:
-    *counts, oldest = connection.execute(_INFO, (queue, now)).fetchone()
+    *counts, oldest = connection.execute(_INFO, {"queue": queue, "now": now}).fetchone()
     waiting, reserved, delayed, failed, timeout = counts
     seconds = None if oldest is None else (now - oldest) / MICROSECONDS
     return Info(waiting, reserved, delayed, failed, timeout, oldest_seconds=seconds)
 
 
-#: A channel's rows in order, after the place ``(?3, ?4)``.
-_AFTER: Final = "ORDER BY at, seq LIMIT ?5"
+#: A channel's rows in order, after the place ``(:at, :seq)``.
+_BEHIND: Final = "(due, seq) > (:at, :seq)"
+_AFTER: Final = "ORDER BY at, seq LIMIT :limit"
 _CHANNELS: Final[dict[Channel, str]] = {
     "waiting": (
-        f"SELECT * FROM (SELECT *, due AS at FROM message WHERE {_PENDING} AND due <= ?2 AND (due, seq) > (?3, ?4) "
-        f"ORDER BY due, seq LIMIT ?5) UNION ALL SELECT * FROM (SELECT *, due AS at FROM message WHERE {_EXPIRED} "
-        "AND (due, seq) > (?3, ?4)) "
+        f"SELECT * FROM (SELECT *, due AS at FROM message WHERE {_PENDING} AND due <= :now AND {_BEHIND} "
+        f"ORDER BY due, seq LIMIT :limit) UNION ALL SELECT * FROM (SELECT *, due AS at FROM message WHERE {_EXPIRED} "
+        f"AND {_BEHIND}) "
     )
     + _AFTER,
-    "delayed": f"SELECT *, due AS at FROM message WHERE {_PENDING} AND due > ?2 AND (due, seq) > (?3, ?4) {_AFTER}",
-    "reserved": f"SELECT *, lease AS at FROM message WHERE {_RESERVED} AND (lease, seq) > (?3, ?4) {_AFTER}",
-    "failed": f"SELECT *, due AS at FROM message WHERE {_RESTING}2 AND (due, seq) > (?3, ?4) AND ?2 {_AFTER}",
-    "timeout": f"SELECT *, due AS at FROM message WHERE {_RESTING}3 AND (due, seq) > (?3, ?4) AND ?2 {_AFTER}",
+    "delayed": f"SELECT *, due AS at FROM message WHERE {_PENDING} AND due > :now AND {_BEHIND} {_AFTER}",
+    "reserved": f"SELECT *, lease AS at FROM message WHERE {_RESERVED} AND (lease, seq) > (:at, :seq) {_AFTER}",
+    "failed": f"SELECT *, due AS at FROM message WHERE {_RESTING}2 AND {_BEHIND} AND :now {_AFTER}",
+    "timeout": f"SELECT *, due AS at FROM message WHERE {_RESTING}3 AND {_BEHIND} AND :now {_AFTER}",
 }
 
 
@@ -329,7 +335,8 @@ def peek(
 ) -> Page:
     after = (-1, -1) if cursor is None else tuple(int(part) for part in cursor.split(":"))
     if ids is None:
-        found = rows.select(connection, _CHANNELS[channel], (queue, now, *after, limit + 1))
+        start = {"queue": queue, "now": now, "at": after[0], "seq": after[1], "limit": limit + 1}
+        found = rows.select(connection, _CHANNELS[channel], start)
     else:
         places = [place for place in of_ids(connection, queue, now, channel, ids) if place > after][: limit + 1]
         at = "lease" if channel == "reserved" else "due"

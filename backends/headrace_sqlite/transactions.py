@@ -15,12 +15,11 @@ transaction. Does not know what a request does.
 """
 
 import asyncio
-import os
+import contextlib
 import random
 import sqlite3
 from collections import deque
-from collections.abc import Callable
-from concurrent.futures import Executor
+from collections.abc import Callable, Coroutine, Iterable
 from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
 
@@ -28,6 +27,7 @@ from headrace.errors import BackendError, BackendUnavailable
 from headrace_sqlite.clock import Clock
 from headrace_sqlite.disk import Log
 from headrace_sqlite.errors import is_busy, translate
+from headrace_sqlite.threads import Threads
 
 T = TypeVar("T")
 
@@ -40,11 +40,14 @@ Work = Callable[[sqlite3.Connection, int], T]
 
 
 class _Request(Generic[T]):
-    __slots__ = ("durable", "future", "result", "since", "work")
+    __slots__ = ("durable", "future", "ready", "result", "since", "work")
 
-    def __init__(self, work: Work[T], durable: bool, future: asyncio.Future[T], since: float) -> None:
+    def __init__(
+        self, work: Work[T], durable: bool, ready: int | None, future: asyncio.Future[T], since: float
+    ) -> None:
         self.work = work
         self.durable = durable
+        self.ready = ready
         self.future = future
         self.since = since
         self.result: T
@@ -55,7 +58,8 @@ class _Request(Generic[T]):
 
     def refuse(self, error: BackendError, cause: BaseException | None) -> None:
         if not self.future.done():
-            error.__cause__ = cause
+            if cause is not error:
+                error.__cause__ = cause
             self.future.set_exception(error)
 
 
@@ -68,12 +72,13 @@ class Transactions:
         assistant: sqlite3.Connection,
         log: Log,
         clock: Clock,
-        threads: Executor,
+        threads: Threads,
         path: Path,
         *,
         busy_seconds: float,
         durable: bool,
-        committed: Callable[[], None],
+        check_file: Callable[[], None],
+        made_ready: Callable[[Iterable[int]], None],
     ) -> None:
         self._connection = connection
         self._assistant = assistant  #: a second connection, for threads
@@ -84,44 +89,36 @@ class Transactions:
         self._path = path
         self._busy_seconds = busy_seconds
         self._durable = durable
-        self._committed = committed  #: called after each commit
+        self._check_file = check_file  #: raises `BackendUnavailable` if the file has lost its name
+        self._made_ready = made_ready  #: told of queues that have something more to hand out since a commit
         self._loop = asyncio.get_running_loop()
-        self._process = os.getpid()
-        self._file = _identity(path)
         self._waiting: deque[_Request[Any]] = deque()
         self._alone: deque[_Request[Any]] = deque()  #: to be run one by one, after an error among several
         self._unsynced: list[_Request[Any]] = []
         self._scheduled = False
         self._syncing: asyncio.Future[None] | None = None
-        self._emptying: asyncio.Task[None] | None = None
+        self._upkeep: asyncio.Task[None] | None = None  #: of the log, with the write lock held
         self._closed = False
 
-    def submit(self, work: Work[T], *, durable: bool) -> asyncio.Future[T]:
+    def submit(self, work: Work[T], *, durable: bool = False, ready: int | None = None) -> asyncio.Future[T]:
         """Have ``work`` done in a transaction, and on the disk if ``durable``.
 
-        ``work`` may be run again after a rollback. A future that is cancelled before its
-        turn has its work left undone; later, it is done unheard.
+        ``work`` may be run again after a rollback. ``ready``: the queue that it may give
+        something to hand out, sooner than there was before. A future that is cancelled before
+        its turn has its work left undone; later, it is done unheard.
         """
-        self.check_usable()
-        request = _Request(work, durable and self._durable, self._loop.create_future(), self._loop.time())
+        self.check_open()
+        request = _Request(work, durable and self._durable, ready, self._loop.create_future(), self._loop.time())
         self._waiting.append(request)
         self._schedule()
         return request.future
 
-    def check_usable(self) -> None:
-        if os.getpid() != self._process:
-            raise BackendError(
-                f"{self._path} was opened by process {self._process}, and this is its child {os.getpid()}: "
-                "SQLite connections do not survive a fork; open a clone of the backend here"
-            )
+    def check_open(self) -> None:
         if self._closed:
             raise BackendUnavailable(f"{self._path} is closed")
-        if _identity(self._path) != self._file:
-            # The library would go on with the file that has lost its name, where nobody finds what is written.
-            raise BackendUnavailable(f"{self._path} was removed or replaced while it was open: start again")
 
     def _schedule(self, delay: float = 0.0) -> None:
-        if self._scheduled or self._emptying is not None:
+        if self._scheduled or self._upkeep is not None:
             return
         self._scheduled = True
         if delay:
@@ -141,6 +138,9 @@ class Transactions:
             return
         if not self._begin(source):
             return
+        if self._log.is_torn:
+            self._look_after(self._mend())
+            return
         batch = [source.popleft()] if source is self._alone else list(source)
         if source is self._waiting:
             source.clear()
@@ -152,19 +152,28 @@ class Transactions:
     def _begin(self, source: deque[_Request[Any]]) -> bool:
         """Take the write lock, or see to it that somebody tries again."""
         try:
+            self._check_file()
             self._connection.execute("BEGIN IMMEDIATE")
-        except sqlite3.Error as error:
-            if is_busy(error):
+        except (sqlite3.Error, BackendUnavailable) as error:
+            if isinstance(error, sqlite3.Error) and is_busy(error):
                 limit = self._loop.time() - self._busy_seconds
                 while source and source[0].since < limit:
                     source.popleft().refuse(translate(error, self._path), error)
                 self._schedule(random.uniform(0.0005, _BUSY_PAUSE))
             else:
-                while source:
-                    source.popleft().refuse(translate(error, self._path), error)
+                self._refuse(source, error)
                 self._schedule()
             return False
         return True
+
+    def _refuse(
+        self,
+        requests: deque[_Request[Any]],
+        cause: Exception,
+        meaning: Callable[[Exception, Path], BackendError] = translate,
+    ) -> None:
+        while requests:
+            requests.popleft().refuse(meaning(cause, self._path), cause)
 
     def _run(self, batch: list[_Request[Any]]) -> None:
         now = self._clock.now()
@@ -180,19 +189,24 @@ class Transactions:
             else:
                 self._alone.extend(batch)
             return
+        ready = set()
         for request in batch:
+            if request.ready is not None:
+                ready.add(request.ready)
             if request.durable:
                 self._unsynced.append(request)
             else:
                 request.answer()
         self._sync()
-        self._log.touch()
-        self._committed()
+        if ready:
+            self._made_ready(ready)
         self._empty_if_full()
 
     def _roll_back(self) -> None:
         if self._connection.in_transaction:  # some errors have ended it already
-            self._connection.execute("ROLLBACK")
+            # On a disk that fails it may fail as well; what was to be undone is nowhere else.
+            with contextlib.suppress(sqlite3.Error):
+                self._connection.execute("ROLLBACK")
 
     # The disk.
 
@@ -200,16 +214,19 @@ class Transactions:
         if self._syncing is not None or not self._unsynced:
             return
         batch, self._unsynced = self._unsynced, []
-        self._syncing = self._loop.run_in_executor(self._threads, self._log.sync)
+        self._syncing = self._threads.run(self._log.sync)
 
         def done(future: asyncio.Future[None]) -> None:
             self._syncing = None
-            error = None if future.cancelled() else future.exception()
-            for request in batch:
-                if error is None:
+            try:
+                future.result()
+                self._log.check_name()
+            except (Exception, asyncio.CancelledError) as error:
+                for request in batch:
+                    request.refuse(unsynced(error, self._path), error)
+            else:
+                for request in batch:
                     request.answer()
-                else:
-                    request.refuse(translate_sync(error, self._path), error)
             self._sync()
 
         self._syncing.add_done_callback(done)
@@ -217,9 +234,20 @@ class Transactions:
     def _empty_if_full(self) -> None:
         if self.assistant_free.locked():
             return  # somebody is looking at the file; writers need not wait for him
-        if self._emptying is None and not self._closed and self._log.is_full(self._loop.time()):
-            self._emptying = self._loop.create_task(self._empty())
-            self._emptying.add_done_callback(self._emptied)
+        if self._upkeep is None and not self._closed and self._log.is_full(self._loop.time()):
+            self._look_after(self._empty())
+
+    def _look_after(self, work: Coroutine[Any, Any, None]) -> None:
+        """Begin some work on the log; requests wait until it is done."""
+        self._upkeep = self._loop.create_task(work)
+        self._upkeep.add_done_callback(self._looked_after)
+
+    def _looked_after(self, task: asyncio.Task[None]) -> None:
+        self._upkeep = None
+        if not task.cancelled():
+            task.exception()  # the log stays as it is, and whoever writes next meets the same error
+        if self._alone or self._waiting:
+            self._schedule()
 
     async def _empty(self) -> None:
         """Checkpoint in a thread, with the write lock held here, unless somebody else was first."""
@@ -230,24 +258,27 @@ class Transactions:
                 return  # another process writes; it, or our next commit, will see to it
             try:
                 if self._log.is_full(self._loop.time()):
-                    await self._loop.run_in_executor(self._threads, self._log.empty, self._assistant)
+                    await self._threads.run(lambda: self._log.empty(self._assistant))
                     self._log.emptied(self._loop.time())
             finally:
                 self._roll_back()
 
-    def _emptied(self, task: asyncio.Task[None]) -> None:
-        self._emptying = None
-        if not task.cancelled():
-            task.exception()  # the log stays as it is, and whoever writes next meets the same error
-        if self._alone or self._waiting:
-            self._schedule()
+    async def _mend(self) -> None:
+        """Have the log written again in a thread. The write lock is held here already."""
+        try:
+            await self._threads.run(self._log.mend)
+        except OSError as error:
+            for source in (self._alone, self._waiting):
+                self._refuse(source, error, unsynced)
+        finally:
+            self._roll_back()
 
     async def close(self) -> None:
         """Answer what was submitted, and take no more."""
         self._closed = True
-        while self._alone or self._waiting or self._unsynced or self._syncing or self._emptying:
-            if self._emptying is not None:
-                await asyncio.wait([self._emptying])
+        while self._alone or self._waiting or self._unsynced or self._syncing or self._upkeep:
+            if self._upkeep is not None:
+                await asyncio.wait([self._upkeep])
             elif self._syncing is not None:
                 await asyncio.wait([self._syncing])
             else:
@@ -255,15 +286,6 @@ class Transactions:
                 await asyncio.sleep(_BUSY_PAUSE)
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
-    """Which file has this name; ``None`` if there is none."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
-
-
-def translate_sync(error: BaseException, path: Path) -> BackendError:
+def unsynced(error: BaseException, path: Path) -> BackendError:
     """A failed sync: the commits are made, and may or may not outlive a power cut."""
     return BackendUnavailable(f"{path} could not be synced to the disk: {error}")

@@ -1,10 +1,15 @@
 """Noticing that a queue has something to hand out: own pushes, other processes', and time.
 
-Own commits are told of. Of other connections' the kernel tells, where it can (`notice`).
-Elsewhere SQLite is asked, every few milliseconds, for a number that changes with each
-(``PRAGMA data_version``). There is one watch or poller, whatever the number of queues, and
+Own commits are told of, with the queue that they concern. Of other connections' the kernel
+tells, where it can (`notice`); elsewhere a timer has us look every few milliseconds. SQLite
+is then asked for a number that changes with each of them (``PRAGMA data_version``), as the
+kernel tells of our own too. There is one watch or poller, whatever the number of queues, and
 none while nobody waits. Time is a timer for each queue that somebody waits for, set for its
 next due message or ending lease.
+
+Only what may bring a queue's next such moment nearer is told of: a push, a message given
+back or reloaded, a lease made shorter. A pop cannot: it takes what was due, of which all had
+been told, and they look again before they wait on.
 
 Only reads; whoever is woken has to try for himself.
 """
@@ -54,7 +59,9 @@ class Watch:
         self._version = 0
 
     def close(self) -> None:
-        """Let go of the kernel's watch. Nobody waits any more."""
+        """Let go of the kernel's watch. Who still waits is woken, to find out."""
+        for waited in self._waited.values():
+            waited.wake()
         self._stop_listening()
         if self._notice is not None:
             os.close(self._notice)
@@ -67,7 +74,7 @@ class Watch:
     def _next(self, queue: int) -> float:
         """Seconds until the queue has something to hand out; 0 if it has, and `_LONGEST` if that is far."""
         at: int | None
-        (at,) = self._connection.execute(NEXT, (queue,)).fetchone()
+        (at,) = self._connection.execute(NEXT, {"queue": queue}).fetchone()
         if at is None:
             return _LONGEST
         return min(max(at - self._clock.now(), 0) / MICROSECONDS, _LONGEST)
@@ -97,9 +104,9 @@ class Watch:
     def _listen(self) -> None:
         if self._listening:
             return
+        self._version = self._data_version()
         self._listening = True
         if self._notice is None:
-            self._version = self._data_version()
             self._poller = self._loop.call_later(self._poll_seconds, self._poll)
         else:
             notice.clear(self._notice)
@@ -117,7 +124,7 @@ class Watch:
 
     def _noticed(self, descriptor: int) -> None:
         notice.clear(descriptor)
-        self.changed()
+        self._look_if_changed()
 
     def _look(self, queue: int, waited: _Waited) -> None:
         if waited.timer is not None:
@@ -138,10 +145,21 @@ class Watch:
             except sqlite3.Error:
                 waited.wake()  # so that the waiting meet the error themselves, and report it
 
-    def changed(self) -> None:
-        """Something was committed, by us or by others: look again for all who wait."""
-        for queue in list(self._waited):
+    def look(self, queue: int) -> None:
+        """We have committed something that the queue may hand out sooner than what it had."""
+        if queue in self._waited:
             self._look_again(queue)
+
+    def _look_if_changed(self) -> None:
+        """Look for all who wait, if others have committed something since the last time."""
+        try:
+            version = self._data_version()
+        except sqlite3.Error:
+            version = -1
+        if version != self._version:
+            self._version = version
+            for queue in list(self._waited):
+                self._look_again(queue)
 
     def _data_version(self) -> int:
         (version,) = self._connection.execute("PRAGMA data_version").fetchone()
@@ -149,13 +167,7 @@ class Watch:
 
     def _poll(self) -> None:
         self._poller = self._loop.call_later(self._poll_seconds, self._poll)
-        try:
-            version = self._data_version()
-        except sqlite3.Error:
-            version = -1
-        if version != self._version:
-            self._version = version
-            self.changed()
+        self._look_if_changed()
 
 
 def _resolve(future: asyncio.Future[None]) -> None:

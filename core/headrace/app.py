@@ -1,10 +1,11 @@
 """The application's one object: configuration, backends, queues, workers.
 
 Owns which backends are open on which event loop. What a queue does stands in ``queue.py``,
-what a worker does in ``consumer.py``.
+what a worker does in ``worker.py``.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -67,25 +68,29 @@ class Headrace:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        context.leave(self)
         self._entries -= 1
-        if not self._entries:
-            await self.close()
+        try:
+            if not self._entries:
+                await self.close()
+        finally:
+            context.leave(self)
 
     async def close(self) -> None:
-        """Close what this app has open on this event loop."""
-        opening, self._opening = self._opening, {}
-        self._queues.clear()
+        """Close what this app has open on this event loop: all of it, and then raises the first error."""
         try:
-            for task in opening.values():
-                task.cancel()
-            for outcome in await asyncio.gather(*opening.values(), return_exceptions=True):
-                if isinstance(outcome, Backend):
-                    await outcome.close()
+            # First, since listeners may push.
             if self._events is not None:
                 await self._events.drain()
         finally:
-            self._loop = None
+            opening, self._opening, self._loop = self._opening, {}, None
+            self._queues.clear()
+            for task in opening.values():
+                task.cancel()
+            outcomes = await asyncio.gather(*opening.values(), return_exceptions=True)
+            backends = [each for each in outcomes if isinstance(each, Backend)]
+            for error in await asyncio.gather(*(each.close() for each in backends), return_exceptions=True):
+                if error is not None:
+                    raise error
 
     def queue(self, name: str = "default") -> Queue:
         """The queue of that name. Raises `UnknownQueue`, naming the nearest."""
@@ -135,7 +140,7 @@ class Headrace:
     def _hear_plugins(self, events: EventBus) -> None:
         """Add the listeners of plugins that were loaded since this was last done."""
         for listener in self.registry.listeners():
-            if isinstance(listener, Listener) and listener not in self._plugin_listeners:
+            if listener not in self._plugin_listeners:
                 self._plugin_listeners.append(listener)
                 events.add(listener)
 
@@ -162,15 +167,26 @@ class Headrace:
 
     async def _open(self, name: str) -> Backend:
         backend = self.backend(name).clone()
-        await backend.open()
+        if self._events is not None:
+            # A sibling may have loaded the plugin.
+            self._hear_plugins(self._events)
+        try:
+            await backend.open()
+        except BaseException:
+            # What half an open has made: threads, sockets. Its own error is the one to be told.
+            with contextlib.suppress(Exception):
+                await backend.close()
+            raise
         return backend
 
-    def _sibling(self) -> "Headrace":
-        """This app for another event loop: the same configuration and places, connections of its own."""
+    def _sibling(self, loop: asyncio.AbstractEventLoop) -> "Headrace":
+        """This app for another event loop: the same configuration, places and listeners, connections of its own."""
         sibling = Headrace(self.config)
         sibling.registry = self.registry
         sibling._backends = self._backends
         sibling._codecs = self._codecs
-        sibling._loop = self.portal.loop
-        sibling._events = self.events
+        sibling._loop = loop
+        # A bus waits for the tasks of its own loop; it cannot be shared.
+        sibling._events = EventBus(self.events.listeners)
+        sibling._plugin_listeners = self._plugin_listeners.copy()
         return sibling

@@ -6,6 +6,7 @@ jobs and no envelope: ids, attempts and headers are the message's, not the body'
 """
 
 import dataclasses
+from collections.abc import Iterator
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -29,12 +30,18 @@ class JobCodec(Generic[J]):
         self._job_class = job_class
         self._name = job_class.job_options.name
         self._fields = frozenset(field.name for field in dataclasses.fields(job_class))  # type: ignore[arg-type]
+        where = job_class.job_options.source
         try:
             self._decoder = msgspec.json.Decoder(job_class)
-            loose = _holds_any(msgspec.inspect.type_info(job_class))
+            fields = msgspec.inspect.type_info(job_class).fields  # type: ignore[attr-defined]
+            kinds = {field.name: list(_kinds_in(field.type)) for field in fields}
+            foreign = [(name, each.cls) for name in kinds for each in kinds[name] if _is_foreign(each)]
         except (TypeError, NameError, RecursionError) as error:
-            raise JobError(f"{job_class.job_options.source}: its fields cannot be carried: {error}") from error
-        self._compares = loose
+            raise JobError(f"{where}: its fields cannot be carried: {error}") from error
+        for name, kind in foreign:
+            raise JobError(f"{where}: its fields cannot be carried: {name!r} holds {kind!r}, which JSON cannot")
+        #: Whether some field leaves open what it holds, so that a value could change its type on the way.
+        self._compares = any(isinstance(each, _OPEN) for found in kinds.values() for each in found)
 
     def encode(self, job: J) -> bytes:
         """The job's body. Raises `InvalidPayload` unless a worker would get the same job back."""
@@ -56,31 +63,41 @@ class JobCodec(Generic[J]):
         return body
 
     def decode(self, body: bytes) -> J:
-        """The job of a body. Raises `InvalidPayload`, or `UnknownJob` for a field that is not known here."""
+        """The job of a body. Raises `InvalidPayload`, or `UnknownJob` for a field that is not known here.
+
+        The unknown field goes first: beside it, one that is missing may have been renamed.
+        """
         try:
-            job = self._decoder.decode(body)
             unknown = _keys_decoder.decode(body).keys() - self._fields
+            if not unknown:
+                return self._decoder.decode(body)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, JobError) as error:
             raise InvalidPayload(f"{self._name}: {error}") from None
         except Exception as error:  # a field type's own __post_init__
             raise InvalidPayload(f"{self._name}: {error!r}") from error
-        if unknown:
-            raise UnknownJob(f"{self._name} has no field {min(unknown)!r} here; a newer version may have pushed it")
-        return job
+        raise UnknownJob(f"{self._name} has no field {min(unknown)!r} here; a newer version may have pushed it")
 
 
-def _holds_any(info: Any, seen: set[int] | None = None) -> bool:
-    """Whether a type leaves open what it holds, so that a value could change its type on the way."""
+#: The types of msgspec whose values may be of any type.
+_OPEN = (msgspec.inspect.AnyType, msgspec.inspect.CustomType)
+
+
+def _is_foreign(kind: Any) -> bool:
+    """Whether a type is not msgspec's own, and nothing that JSON gives could be a value of it."""
+    return isinstance(kind, msgspec.inspect.CustomType) and not any(
+        issubclass(given, kind.cls) for given in (str, int, float, bool, list, dict, type(None))
+    )
+
+
+def _kinds_in(info: Any, seen: set[int] | None = None) -> Iterator[Any]:
+    """A type and the types in it, as msgspec describes them."""
     seen = set() if seen is None else seen
     if id(info) in seen:
-        return False
+        return
     seen.add(id(info))
-    if isinstance(info, msgspec.inspect.AnyType):
-        return True
     if isinstance(info, msgspec.inspect.Type | msgspec.inspect.Field):
-        parts = [getattr(info, name) for name in info.__struct_fields__]
-    elif isinstance(info, tuple):
-        parts = list(info)
-    else:
-        return False
-    return any(_holds_any(part, seen) for part in parts)
+        yield info
+        info = tuple(getattr(info, name) for name in info.__struct_fields__)
+    if isinstance(info, tuple):
+        for part in info:
+            yield from _kinds_in(part, seen)

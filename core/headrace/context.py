@@ -45,7 +45,7 @@ class Current(ABC):
     @property
     @abstractmethod
     def headers(self) -> Mapping[str, str]:
-        """What the push was given as ``headers``."""
+        """What the push was given as ``headers``; none of headrace's own."""
 
     @property
     @abstractmethod

@@ -141,7 +141,14 @@ class Capabilities:
     selective: bool = False  #: `Driver.reload` and `Driver.forget` of chosen ids
     wait_ready: bool = False  #: `Driver.wait_ready`
 
-    def require(self, backend: str, capability: str, hint: str = "") -> None:
+    def require(
+        self,
+        backend: str,
+        capability: Literal[
+            "durable", "shared", "ordered", "idempotent", "unique", "peek", "cancel", "selective", "wait_ready"
+        ],
+        hint: str = "",
+    ) -> None:
         """Raise `CapabilityError` naming backend and capability, unless it is declared.
 
         One check serves both the question and the refusal, as psycopg's capabilities do.

@@ -22,6 +22,7 @@
 that tree, so that ``except HeadraceError`` in a handler never swallows them.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
@@ -73,15 +74,20 @@ class PushFailed(BackendError):
     """Part of a batch was not stored.
 
     ``stored_ids`` are the ids of what was stored; ``errors`` maps the position in the
-    batch of each message that was not, to what went wrong with it.
+    batch of each message that was not, to what went wrong with it. Where that is a
+    `BackendUnavailable`, the message was sent and whether it was stored is unknown:
+    ``unknown`` has those positions. After such an error nothing more was sent.
     """
 
     def __init__(self, stored_ids: Sequence[str], errors: Mapping[int, BackendError]) -> None:
         self.stored_ids = list(stored_ids)
         self.errors = dict(errors)
+        self.unknown = [position for position, each in self.errors.items() if isinstance(each, BackendUnavailable)]
         position, first = next(iter(self.errors.items()))
+        unknown, total = len(self.unknown), len(self.errors) + len(self.stored_ids)
+        doubt = f", and of {unknown} that is unknown" if unknown else ""
         super().__init__(
-            f"{len(self.errors)} of {len(self.errors) + len(self.stored_ids)} messages were not stored; "
+            f"{len(self.errors) - unknown} of {total} messages were not stored{doubt}; "
             f"the first, at position {position}: {first}"
         )
 
@@ -114,10 +120,13 @@ class Retry(Exception):
     """Raise in a handler to ask for another run; spends one retry.
 
     ``delay``: seconds or a timedelta; ``None`` follows the job's ``retry_seconds``, 0 runs again at once.
+    Raises `ValueError` for a delay that is negative or has no end.
     """
 
     def __init__(self, delay: float | timedelta | None = None) -> None:
         self.delay = delay.total_seconds() if isinstance(delay, timedelta) else delay
+        if self.delay is not None and not 0 <= self.delay < math.inf:
+            raise ValueError(f"Retry: delay is {delay!r}; it must be seconds, 0 or more")
         super().__init__("another run was asked for")
 
 

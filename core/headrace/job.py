@@ -8,22 +8,21 @@ import copy
 import dataclasses
 import inspect
 import sys
+import threading
 import types
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, ParamSpec, TypeVar, dataclass_transform, overload
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, ParamSpec, TypeVar, Unpack, dataclass_transform, overload
 
 from headrace import context
-from headrace.config import Backoff
 from headrace.errors import HeadraceError, JobError, WrongContext
-from headrace.retry import RetrySeconds
+from headrace.options import OnDuplicate, OnTimeout, PushWords, Schedule, run_options
+from headrace.settings import RetrySeconds
 
 if TYPE_CHECKING:
     from headrace.app import Headrace
 
-OnTimeout = Literal["continue", "cancel"]
-OnDuplicate = Literal["replace", "keep"]
-Delay = float | timedelta | datetime
+#: Of two threads that push first, one loads the configuration.
+_loading = threading.Lock()
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,8 +42,10 @@ class JobOptions:
     source: str = ""  #: where it was declared, for people
 
 
+#: What a declaration says of its runs, as a push may.
+_OF_RUNS = ("max_retries", "retry_seconds", "handle_timeout", "on_timeout")
 #: Options that a subclass inherits. Names are not: two jobs cannot share one.
-_INHERITED = ("queue", "max_retries", "retry_seconds", "handle_timeout", "on_timeout", "unique", "on_duplicate")
+_INHERITED = ("queue", *_OF_RUNS, "unique", "on_duplicate")
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(dataclasses.field, dataclasses.Field))
@@ -79,7 +80,7 @@ class Job:
         name: str | None = None,
         queue: str | None = None,
         max_retries: int | None = None,
-        retry_seconds: float | Sequence[float] | Backoff | Mapping[str, float] | None = None,
+        retry_seconds: Schedule | None = None,
         handle_timeout: float | None = None,
         on_timeout: OnTimeout | None = None,
         unique: str | Sequence[str] | None = None,
@@ -89,12 +90,12 @@ class Job:
         super().__init_subclass__()
         where = f"{cls.__module__}.{cls.__qualname__}"
         given: dict[str, Any] = {key: getattr(cls.job_options, key) for key in _INHERITED}
+        of_runs = run_options(
+            where, dict(zip(_OF_RUNS, (max_retries, retry_seconds, handle_timeout, on_timeout), strict=True))
+        )
         stated = {
             "queue": queue,
-            "max_retries": max_retries,
-            "retry_seconds": None if retry_seconds is None else _schedule(where, retry_seconds),
-            "handle_timeout": handle_timeout,
-            "on_timeout": on_timeout,
+            **{key: getattr(of_runs, key) for key in _OF_RUNS},
             "unique": None if unique is None else (unique,) if isinstance(unique, str) else tuple(unique),
             "on_duplicate": on_duplicate,
         }
@@ -123,67 +124,13 @@ class Job:
         """Called once when the retries are used up, after the message has come to rest in ``failed``."""
         return None
 
-    def push(
-        self,
-        *,
-        delay: Delay | None = None,
-        id: str | None = None,  # noqa: A002 - the field's own word
-        unique: str | None = None,
-        on_duplicate: OnDuplicate | None = None,
-        max_retries: int | None = None,
-        retry_seconds: RetrySeconds | None = None,
-        handle_timeout: float | None = None,
-        on_timeout: OnTimeout | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> context.PushCoroutine:
+    def push(self, **words: Unpack[PushWords]) -> context.PushCoroutine:
         """Push to the job's own queue, on the app most recently entered; see `Queue.push`."""
-        return (
-            _entered_app()
-            .queue(self.job_options.queue)
-            .push(
-                self,
-                delay=delay,
-                id=id,
-                unique=unique,
-                on_duplicate=on_duplicate,
-                max_retries=max_retries,
-                retry_seconds=retry_seconds,
-                handle_timeout=handle_timeout,
-                on_timeout=on_timeout,
-                headers=headers,
-            )
-        )
+        return _entered_app().queue(self.job_options.queue).push(self, **words)
 
-    def push_sync(
-        self,
-        *,
-        delay: Delay | None = None,
-        id: str | None = None,  # noqa: A002
-        unique: str | None = None,
-        on_duplicate: OnDuplicate | None = None,
-        max_retries: int | None = None,
-        retry_seconds: RetrySeconds | None = None,
-        handle_timeout: float | None = None,
-        on_timeout: OnTimeout | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> str:
+    def push_sync(self, **words: Unpack[PushWords]) -> str:
         """As `push`, from code that runs on no event loop."""
-        return (
-            _app_for_sync()
-            .queue(self.job_options.queue)
-            .push_sync(
-                self,
-                delay=delay,
-                id=id,
-                unique=unique,
-                on_duplicate=on_duplicate,
-                max_retries=max_retries,
-                retry_seconds=retry_seconds,
-                handle_timeout=handle_timeout,
-                on_timeout=on_timeout,
-                headers=headers,
-            )
-        )
+        return _app_for_sync().queue(self.job_options.queue).push_sync(self, **words)
 
 
 P = ParamSpec("P")
@@ -230,7 +177,7 @@ def job(
     name: str | None = None,
     queue: str | None = None,
     max_retries: int | None = None,
-    retry_seconds: float | Sequence[float] | Backoff | Mapping[str, float] | None = None,
+    retry_seconds: Schedule | None = None,
     handle_timeout: float | None = None,
     on_timeout: OnTimeout | None = None,
     unique: str | Sequence[str] | None = None,
@@ -271,8 +218,11 @@ def _app_for_sync() -> "Headrace":
     if app is None:
         from headrace.app import Headrace
 
-        app = Headrace.load()
-        context.enter(app)
+        with _loading:
+            app = context.entered()
+            if app is None:
+                app = Headrace.load()
+                context.enter(app)
     return app
 
 
@@ -323,32 +273,8 @@ def _check(cls: type[Job], options: JobOptions) -> None:
     for each in options.unique:
         if each not in fields:
             raise JobError(f"{where}: unique={each!r} is not one of its fields: {', '.join(sorted(fields)) or 'none'}")
-    if options.max_retries is not None and (type(options.max_retries) is not int or options.max_retries < 0):
-        raise JobError(f"{where}: max_retries is {options.max_retries!r}; it must be a whole number from 0 up")
-    if options.handle_timeout is not None and not options.handle_timeout >= 0:
-        raise JobError(f"{where}: handle_timeout is {options.handle_timeout!r}; it must be seconds, 0 for none")
-    if options.on_timeout not in (None, "continue", "cancel"):
-        raise JobError(f"{where}: on_timeout is {options.on_timeout!r}; it must be 'continue' or 'cancel'")
     if options.on_duplicate not in ("replace", "keep"):
         raise JobError(f"{where}: on_duplicate is {options.on_duplicate!r}; it must be 'replace' or 'keep'")
-
-
-def _schedule(where: str, value: float | Sequence[float] | Backoff | Mapping[str, float]) -> RetrySeconds:
-    if isinstance(value, Backoff):
-        return value
-    try:
-        if isinstance(value, Mapping):
-            return Backoff(**value)
-        schedule: float | tuple[float, ...]
-        schedule = float(value) if isinstance(value, int | float) else tuple(float(each) for each in value)
-        if schedule == () or min(schedule if isinstance(schedule, tuple) else (schedule,)) < 0:
-            raise ValueError
-    except (TypeError, ValueError):
-        raise JobError(
-            f"{where}: retry_seconds is {value!r}; it must be seconds, a list of seconds, "
-            "or a table of base, factor, max and jitter"
-        ) from None
-    return schedule
 
 
 def _job_class(function: Callable[..., Any], options: dict[str, Any]) -> type[Job]:

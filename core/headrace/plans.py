@@ -10,19 +10,20 @@ import functools
 import inspect
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from headrace.config import Backoff, QueueSettings
+from headrace.config import QueueSettings
 from headrace.context import Current
 from headrace.driver import Message
 from headrace.errors import ConfigError, InvalidPayload, JobError, UnknownJob
 from headrace.imports import import_object
-from headrace.job import Job, OnTimeout, declared_jobs
-from headrace.queue import OPTIONS_HEADER, PushOptions
-from headrace.retry import RetrySeconds
+from headrace.job import Job, JobOptions, declared_jobs
+from headrace.options import OnTimeout
+from headrace.queue import OPTIONS_HEADER
+from headrace.settings import RetrySeconds, RunOptions
 
 if TYPE_CHECKING:
     from headrace.app import Headrace
@@ -40,6 +41,11 @@ class Terms:
     handle_timeout: float  #: seconds; 0: none
     on_timeout: OnTimeout
 
+    def but(self, stated: RunOptions | JobOptions) -> "Terms":
+        """These terms, but for what is stated."""
+        names = (each.name for each in fields(self))
+        return replace(self, **{name: value for name in names if (value := getattr(stated, name)) is not None})
+
 
 @dataclass(frozen=True, slots=True)
 class JobPlan:
@@ -51,22 +57,17 @@ class JobPlan:
     invoke: Invoke | None  #: ``None``: call ``handle()`` and await it, nothing else
 
     def terms_of(self, message: Message) -> Terms:
-        """The terms of one message; its push may have stated some."""
+        """The terms of one message; its push may have stated some. Raises `InvalidPayload` for what it may not."""
         stated = message.headers.get(OPTIONS_HEADER)
         if stated is None:
             return self.terms
         try:
-            options = msgspec.json.decode(stated, type=_WrittenOptions)
+            options = msgspec.json.decode(stated, type=RunOptions)
         except msgspec.MsgspecError as error:
             raise InvalidPayload(f"the options that the push stated: {error}") from None
-        given = {name: value for name in options.__struct_fields__ if (value := getattr(options, name)) is not None}
-        return replace(self.terms, **given)
-
-
-class _WrittenOptions(PushOptions, frozen=True):
-    """`PushOptions` as they are read back, each value of its own type."""
-
-    retry_seconds: float | tuple[float, ...] | Backoff | None = None
+        if options.on_timeout == "cancel" and not self.job_class.job_options.is_async:
+            raise InvalidPayload("the push stated on_timeout='cancel', and the handler is not an 'async def' here")
+        return self.terms.but(options)
 
 
 class Plans:
@@ -99,12 +100,8 @@ class Plans:
 
     def _make(self, job_class: type[Job]) -> JobPlan:
         options, queue = job_class.job_options, self._settings
-        terms = Terms(
-            max_retries=_first(options.max_retries, queue.max_retries),
-            retry_seconds=_first(options.retry_seconds, queue.retry_seconds),
-            handle_timeout=_first(options.handle_timeout, queue.handle_timeout),
-            on_timeout=_first(options.on_timeout, queue.on_timeout),
-        )
+        of_queue = Terms(queue.max_retries, queue.retry_seconds, queue.handle_timeout, queue.on_timeout)
+        terms = of_queue.but(options)
         if terms.on_timeout == "cancel" and not options.is_async:
             raise ConfigError(
                 f"{options.source} has a sync handler, and a thread cannot be cancelled; "
@@ -146,9 +143,8 @@ async def _call_in_thread(
     for each in reversed(middleware):
         call = functools.partial(each, run, call)
     # The error comes back as a value: a StopIteration set on a future would never arrive.
-    error = await asyncio.get_running_loop().run_in_executor(
-        threads, contextvars.copy_context().run, _caught, call, job.job_options.source
-    )
+    context, source = contextvars.copy_context(), job.job_options.source
+    error = await asyncio.get_running_loop().run_in_executor(threads, lambda: context.run(_caught, call, source))
     if error is not None:
         raise error
     return None
@@ -172,10 +168,6 @@ async def _around(middleware: Sequence[Middleware], innermost: Invoke, run: Curr
     for each in reversed(middleware):
         call = functools.partial(each, run, call)
     return await call()
-
-
-def _first(stated: Any, otherwise: Any) -> Any:
-    return otherwise if stated is None else stated
 
 
 def _name(function: Middleware) -> str:

@@ -7,45 +7,42 @@ jobs is the business of ``consumer.py``.
 
 import asyncio
 import builtins
-import os
-import random
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Final, TypeVar, Unpack, get_args
 
 import msgspec
 
 from headrace.config import QueueSettings
 from headrace.context import PushCoroutine, require_loop
+from headrace.delays import REMAINING_HEADER as REMAINING_HEADER
+from headrace.delays import after_hop, seconds_of, split
 from headrace.driver import NO_HEADERS, Backend, Capabilities, Channel, Driver, Info, Message, RestingChannel
-from headrace.errors import (
-    BackendError,
-    BackendUnavailable,
-    ConfigError,
-    InvalidPayload,
-    JobError,
-    MessageTooLarge,
-    PushFailed,
-)
+from headrace.errors import BackendError, BackendUnavailable, ConfigError, JobError, MessageTooLarge, PushFailed
 from headrace.events import JobPushed
-from headrace.job import Delay, Job, OnDuplicate, OnTimeout
-from headrace.retry import RetrySeconds
+from headrace.ids import new_id
+from headrace.job import Job, JobOptions
+from headrace.options import Delay, OnDuplicate, OnTimeout, PushWords, Schedule, run_options
 
 if TYPE_CHECKING:
     from headrace.app import Headrace
 
 T = TypeVar("T")
 
+#: What is told of a change that got no answer.
+_DOUBT: Final = "whether that was done is unknown"
+
 #: Headers of headrace's own start so; a push may not set them.
 RESERVED_HEADER: Final = "headrace-"
 #: JSON object of the options that a push stated; they win over the job's and the queue's.
 OPTIONS_HEADER: Final = "headrace-options"
-#: Seconds of delay still to wait after this hop, where the backend's longest is too short.
-REMAINING_HEADER: Final = "headrace-remaining"
-#: How many messages are read at a time when a channel is searched by job.
+#: How many messages are read at a time when a channel is searched, where the backend takes so many.
 _PAGE: Final = 500
+#: Seconds for the answer to a count, a page, a batch or one message: it takes milliseconds, and
+#: who looks after a backend that hangs is told so while still at the screen.
+_ANSWER: Final = 30.0
+#: Seconds for a verb that moves or deletes a whole channel: a million messages, 2,000 a second.
+_WHOLE_CHANNEL: Final = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,15 +59,6 @@ class Listed:
             return msgspec.json.decode(self.message.body)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return None
-
-
-class PushOptions(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What one push said of its own run; read by the worker."""
-
-    max_retries: int | None = None
-    retry_seconds: Any = None
-    handle_timeout: float | None = None
-    on_timeout: OnTimeout | None = None
 
 
 class Queue:
@@ -95,46 +83,32 @@ class Queue:
         """Where the queue's messages are kept, without secrets."""
         return self._app.backend(self.settings.backend).place
 
-    def push(
-        self,
-        job: Job,
-        *,
-        delay: Delay | None = None,
-        id: str | None = None,  # noqa: A002 - the field's own word
-        unique: str | None = None,
-        on_duplicate: OnDuplicate | None = None,
-        max_retries: int | None = None,
-        retry_seconds: RetrySeconds | None = None,
-        handle_timeout: float | None = None,
-        on_timeout: OnTimeout | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> PushCoroutine:
+    def push(self, job: Job, **words: Unpack[PushWords]) -> PushCoroutine:
         """Store a job, and return its message's id once the backend has confirmed it.
 
         ``delay``: seconds, a timedelta, or an aware datetime; what has passed is due now.
         ``id``: makes repeating the push safe on a backend that is ``idempotent``.
         ``unique``: of one job and key only one message is pending; ``on_duplicate`` says
         whether this push replaces it or keeps it, and the surviving id is returned.
-        The other options win over the job's and the queue's own.
+        ``headers``: text that goes with the job, for `current().headers`.
+        ``max_retries``, ``retry_seconds``, ``handle_timeout`` and ``on_timeout`` win over the
+        job's and the queue's own.
 
         Raises `BackendUnavailable` within the queue's ``push_timeout``, outcome then
-        unknown; `MessageTooLarge`, `InvalidPayload`, `CapabilityError` before anything is sent.
+        unknown; `MessageTooLarge`, `JobError`, `CapabilityError` before anything is sent.
         """
         # Not an `async def`: without a loop, nobody would await it and hear of the mistake.
         require_loop("push")
-        options = None
-        if not (max_retries is None and retry_seconds is None and handle_timeout is None and on_timeout is None):
-            options = PushOptions(max_retries, retry_seconds, handle_timeout, on_timeout)
-        return self._push(
-            job, delay, message_id=id, unique=unique, on_duplicate=on_duplicate, options=options, headers=headers
-        )
+        return self._push(job, **words)
 
     async def push_many(self, jobs: Iterable[Job], *, delay: Delay | None = None) -> builtins.list[str]:
         """Store many jobs with as few calls as the backend allows; the ids, in order.
 
-        Raises `PushFailed`, with the ids of those stored, where the backend took only a part.
+        Raises `PushFailed` where the backend took only a part: it tells what was stored, what
+        was not, and of what that is unknown. Each call to the backend has the queue's
+        ``push_timeout``, and none follows one that got no answer.
         """
-        seconds = _seconds(delay)
+        seconds = seconds_of(delay)
         jobs = list(jobs)
         messages = [self._message(job, seconds) for job in jobs]
         if not messages:
@@ -149,26 +123,21 @@ class Queue:
 
     async def info(self) -> Info:
         """Count every channel; see `Capabilities.counts` for how exact that is."""
-        return await (await self.driver()).info()
+        driver = await self._within(self.driver())
+        return await self._within(driver.info())
 
     async def list(self, channel: Channel, *, limit: int = 100, job: str | None = None) -> builtins.list[Listed]:
         """At most ``limit`` messages of a channel, oldest first; of one job if named. Capability ``peek``."""
         _check_channel(channel, get_args(Channel))
-        if limit < 1:
-            return []
-        found: builtins.list[Listed] = []
-        async for message in self._scan(channel, job, limit):
-            found.append(Listed(channel, message))
-            if len(found) == limit:
-                break
-        return found
+        _check_limit(limit)
+        return [Listed(channel, message) async for message in self._scan(channel, job, limit)]
 
     async def find(self, id: str) -> Listed | None:  # noqa: A002
         """The message of that id in whichever channel it is; ``None`` if it is done or was never there."""
         self.capabilities.require(self.settings.backend, "peek")
-        driver = await self.driver()
+        driver = await self._within(self.driver())
         for channel in get_args(Channel):
-            page = await driver.peek(channel, 1, ids=[id])
+            page = await self._within(driver.peek(channel, 1, ids=[id]))
             if page.messages:
                 return Listed(channel, page.messages[0])
         return None
@@ -183,39 +152,39 @@ class Queue:
     ) -> int:
         """Move messages of ``failed`` or ``timeout`` back to ``waiting``, oldest first, as if new; how many."""
         _check_channel(channel, get_args(RestingChannel))
-        driver = await self.driver()
+        _check_limit(limit)
+        driver = await self._within(self.driver())
         if job is None and ids is None:
-            return await driver.reload(channel, limit)
+            return await self._within(driver.reload(channel, limit), _WHOLE_CHANNEL, _DOUBT) if limit != 0 else 0
         self.capabilities.require(self.settings.backend, "selective")
-        if job is None:
-            return await driver.reload(channel, limit, ids)
         moved = 0
         async for chosen in self._chosen(channel, job, ids, limit):
-            moved += await driver.reload(channel, None, chosen)
+            left = None if limit is None else limit - moved
+            if left != 0:
+                moved += await self._within(driver.reload(channel, left, chosen), doubt=_DOUBT)
         return moved
 
     async def flush(self, channel: Channel, *, job: str | None = None, ids: Sequence[str] | None = None) -> int:
         """Delete the messages of a channel, or those of one job or of some ids; how many. Not of ``reserved``."""
         _check_channel(channel, tuple(each for each in get_args(Channel) if each != "reserved"))
-        driver = await self.driver()
+        driver = await self._within(self.driver())
         if job is None and ids is None:
-            return await driver.flush(channel)
+            return await self._within(driver.flush(channel), _WHOLE_CHANNEL, _DOUBT)
         self.capabilities.require(self.settings.backend, "selective")
-        if job is None:
-            return await driver.forget(channel, ids or ())
         deleted = 0
         async for chosen in self._chosen(channel, job, ids, None):
-            deleted += await driver.forget(channel, chosen)
+            deleted += await self._within(driver.forget(channel, chosen), doubt=_DOUBT)
         return deleted
 
     async def cancel(self, id: str) -> bool:  # noqa: A002
         """Remove a message that has not started; false if there is none of that id. Capability ``cancel``."""
         self.capabilities.require(self.settings.backend, "cancel")
-        return await (await self.driver()).cancel(id)
+        driver = await self._within(self.driver())
+        return await self._within(driver.cancel(id), doubt=_DOUBT)
 
-    def push_sync(self, job: Job, **options: Any) -> str:
+    def push_sync(self, job: Job, **words: Unpack[PushWords]) -> str:
         """As `push`, from code that runs on no event loop. Raises `WrongContext` on a loop's own thread."""
-        return self._app.portal.call(lambda app: app.queue(self.name).push(job, **options), "push")
+        return self._app.portal.call(lambda app: app.queue(self.name).push(job, **words), "push()")
 
     async def driver(self) -> Driver:
         """The queue's driver, its backend opened if it was not."""
@@ -227,47 +196,63 @@ class Queue:
     def _message(
         self,
         job: Job,
-        delay: float,
+        delay: Delay | None = None,
         *,
-        message_id: str | None = None,
+        id: str | None = None,  # noqa: A002 - the field's own word
         unique: str | None = None,
         on_duplicate: OnDuplicate | None = None,
-        options: PushOptions | None = None,
+        max_retries: int | None = None,
+        retry_seconds: Schedule | None = None,
+        handle_timeout: float | None = None,
+        on_timeout: OnTimeout | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Message:
         """The job as a message, everything checked that can be checked before sending."""
         if not isinstance(job, Job):
             raise JobError(f"push takes a job, not {job!r}; of a @job function, use .job(...) or .push(...)")
-        declared = job.job_options
-        capabilities = self.capabilities
+        declared, capabilities = job.job_options, self.capabilities
+        seconds = seconds_of(delay)
+        if id is not None and (not isinstance(id, str) or not id):
+            raise JobError(f"id is {id!r}; it must be a string that is not empty")
+        if on_duplicate not in (None, "replace", "keep"):
+            raise JobError(f"on_duplicate is {on_duplicate!r}; it must be 'replace' or 'keep'")
+        merged = NO_HEADERS if headers is None else _checked_headers(headers)
+        if not (max_retries is None and retry_seconds is None and handle_timeout is None and on_timeout is None):
+            stated = {
+                "max_retries": max_retries,
+                "retry_seconds": retry_seconds,
+                "handle_timeout": handle_timeout,
+                "on_timeout": on_timeout,
+            }
+            merged = {**merged, OPTIONS_HEADER: _options_header(declared, stated)}
         body = self._app.codec(type(job)).encode(job)
         if len(body) > capabilities.max_body:
             raise MessageTooLarge(self.settings.backend, len(body), capabilities.max_body)
-        if unique is None and declared.unique:
-            unique = msgspec.json.encode([getattr(job, field) for field in declared.unique]).decode()
-        if unique is not None:
-            capabilities.require(self.settings.backend, "unique", f"push {declared.name} without unique")
-            unique = f"{declared.name}:{unique}"
-        merged = NO_HEADERS
-        if headers is not None or options is not None or delay > capabilities.max_delay:
-            merged = _headers(headers, options)
-            if delay > capabilities.max_delay:
-                merged[REMAINING_HEADER] = repr(delay - capabilities.max_delay)
-                delay = capabilities.max_delay
-        if message_id is not None and (not isinstance(message_id, str) or not message_id):
-            raise JobError(f"id is {message_id!r}; it must be a string that is not empty")
-        return Message(
-            id=new_id() if message_id is None else message_id,
+        message = Message(
+            id=new_id() if id is None else id,
             name=declared.name,
             body=body,
-            delay=delay,
-            unique_key=unique,
+            delay=seconds,
+            unique_key=self._unique_key(job, unique),
             on_duplicate=on_duplicate or declared.on_duplicate,
             headers=merged,
         )
+        return message if seconds <= capabilities.max_delay else split(message, seconds, capabilities.max_delay)
 
-    async def _push(self, job: Job, delay: Delay | None, **options: Any) -> str:
-        message = self._message(job, _seconds(delay), **options)
+    def _unique_key(self, job: Job, stated: str | None) -> str | None:
+        """The key that a push states, or that the job's fields make; different for different jobs."""
+        declared = job.job_options
+        if stated is None and declared.unique:
+            stated = msgspec.json.encode([getattr(job, field) for field in declared.unique]).decode()
+        if stated is None:
+            return None
+        if not isinstance(stated, str):
+            raise JobError(f"unique is {stated!r}; it must be a string")
+        self.capabilities.require(self.settings.backend, "unique", f"push {declared.name} without unique")
+        return f"{declared.name}:{stated}"
+
+    async def _push(self, job: Job, **words: Unpack[PushWords]) -> str:
+        message = self._message(job, **words)
         (result,) = await self._store([message])
         if not isinstance(result, str):
             raise result
@@ -275,36 +260,49 @@ class Queue:
         return result
 
     async def _store(self, messages: Sequence[Message]) -> builtins.list[str | BackendError]:
-        """Push what is due and delay what is not, in batches; one result per message."""
-        results: builtins.list[str | BackendError] = [""] * len(messages)
+        """Push messages, or delay them if they have a delay, which is one for all. A result for each.
+
+        What is wrong with the only message is raised.
+        """
+        results: builtins.list[str | BackendError] = []
         size = self.capabilities.max_batch
-        for due in (True, False):
-            positions = [position for position, each in enumerate(messages) if (each.delay <= 0) is due]
-            for start in range(0, len(positions), size):
-                chosen = positions[start : start + size]
-                try:
-                    stored = await self._within(self._send([messages[position] for position in chosen], due))
-                except BackendError as error:
-                    if len(messages) == 1:
-                        raise
-                    stored = [error] * len(chosen)
-                for position, result in zip(chosen, stored, strict=True):
-                    results[position] = result
+        lost: BackendError | None = None
+        for start in range(0, len(messages), size):
+            batch = messages[start : start + size]
+            if lost is not None:
+                results += [lost] * len(batch)
+                continue
+            try:
+                results += await self._within(
+                    self._send(batch), self.settings.push_timeout, "whether the push was stored is unknown"
+                )
+            except BackendError as error:
+                if len(messages) == 1:
+                    raise
+                results += [error] * len(batch)
+                if isinstance(error, BackendUnavailable):
+                    lost = BackendError(f"not sent, since a batch before it failed: {error}")
         return results
 
-    async def _send(self, batch: Sequence[Message], due: bool) -> Sequence[str | BackendError]:
+    async def _send(self, batch: Sequence[Message]) -> Sequence[str | BackendError]:
         driver = await self.driver()
-        return await (driver.push(batch) if due else driver.delay(batch))
+        results = await (driver.delay(batch) if batch[0].delay > 0 else driver.push(batch))
+        if len(results) != len(batch):
+            raise BackendError(
+                f"the backend {self.settings.backend!r} returned {len(results)} results for {len(batch)} messages"
+            )
+        return results
 
-    async def _within(self, call: Awaitable[T]) -> T:
-        limit = self.settings.push_timeout
+    async def _within(self, call: Awaitable[T], seconds: float | None = None, doubt: str = "") -> T:
+        """The door that every verb passes: whatever the backend does, it ends within ``seconds``."""
+        limit = _ANSWER if seconds is None else seconds
         try:
             async with asyncio.timeout(limit):
                 return await call
         except TimeoutError:
             raise BackendUnavailable(
-                f"the backend {self.settings.backend!r} at {self.place} gave no answer within {limit:g} s; "
-                "whether the push was stored is unknown"
+                f"the backend {self.settings.backend!r} at {self.place} gave no answer within {limit:g} s"
+                + (f"; {doubt}" if doubt else "")
             ) from None
 
     def _emit_pushed(self, stored: Iterable[tuple[Message, Job, str | BackendError]]) -> None:
@@ -315,88 +313,76 @@ class Queue:
                 self._app.events.emit(JobPushed(queue=self.name, worker=None, message=message, job=job))
 
     async def _scan(self, channel: Channel, job: str | None, limit: int | None) -> AsyncIterator[Message]:
+        """At most ``limit`` messages of a channel, oldest first; of one job if named."""
         self.capabilities.require(self.settings.backend, "peek")
-        driver = await self.driver()
+        if limit == 0:
+            return
+        driver = await self._within(self.driver())
+        size = self._page_size()
+        if job is None and limit is not None:
+            size = min(size, limit)
         cursor: str | None = None
-        size = _PAGE if limit is None or job is not None else min(limit, _PAGE)
+        count = 0
         while True:
-            page = await driver.peek(channel, size, cursor=cursor)
+            page = await self._within(driver.peek(channel, size, cursor=cursor))
             for message in page.messages:
                 if job is None or message.name == job:
                     yield message
+                    count += 1
+                    if count == limit:
+                        return
             cursor = page.cursor
             if cursor is None:
                 return
 
     async def _chosen(
-        self, channel: Channel, job: str, ids: Sequence[str] | None, limit: int | None
-    ) -> AsyncIterator[builtins.list[str]]:
-        """Ids of a job's messages, a page at a time; all are read before any is moved."""
-        wanted = None if ids is None else set(ids)
-        found = [each.id async for each in self._scan(channel, job, None) if wanted is None or each.id in wanted]
-        for start in range(0, len(found[:limit]), _PAGE):
-            yield found[:limit][start : start + _PAGE]
+        self, channel: Channel, job: str | None, ids: Sequence[str] | None, limit: int | None
+    ) -> AsyncIterator[Sequence[str]]:
+        """Ids, or those of a job's messages, a page at a time; all are read before any is moved."""
+        if job is not None:
+            wanted = None if ids is None else set(ids)
+            # With ids, the limit counts only those of the job.
+            scan = self._scan(channel, job, limit if wanted is None else None)
+            ids = [each.id async for each in scan if wanted is None or each.id in wanted]
+        size = self._page_size()
+        for start in range(0, len(ids or ()), size):
+            yield (ids or ())[start : start + size]
 
-
-def new_id() -> str:
-    """A UUID of version 7 (RFC 9562) as 32 hex digits: in order of time, so that indexes append."""
-    value = (time.time_ns() // 1_000_000 << 80) | _random_bits(80)
-    value = value & ~(0xF << 76) | (0x7 << 76)
-    return f"{value & ~(0x3 << 62) | (0x2 << 62):032x}"
-
-
-_random = random.Random(os.urandom(32))  # not secret: ids need only differ
-_random_bits: Callable[[int], int] = _random.getrandbits
-os.register_at_fork(after_in_child=lambda: _random.seed(os.urandom(32)))
-
-
-def _seconds(delay: Delay | None) -> float:
-    """Any way to say a delay, as seconds from now; never below 0."""
-    if delay is None:
-        return 0.0
-    if isinstance(delay, datetime):
-        if delay.tzinfo is None:
-            raise JobError(f"delay is the naive datetime {delay}; give it a timezone")
-        delay = delay - datetime.now(UTC)
-    if isinstance(delay, timedelta):
-        return max(0.0, delay.total_seconds())
-    if isinstance(delay, bool) or not isinstance(delay, int | float) or delay != delay or delay == float("inf"):
-        raise JobError(f"delay is {delay!r}; it must be seconds, a timedelta or an aware datetime")
-    if delay < 0:
-        raise JobError(f"delay is {delay!r} seconds; it cannot be negative")
-    return float(delay)
+    def _page_size(self) -> int:
+        return min(_PAGE, self.capabilities.max_batch)
 
 
 def hop(message: Message, longest: float) -> Message:
     """A message that comes from one hop of a delay longer than the backend's, as it goes into the next."""
-    headers = dict(message.headers)
-    try:
-        remaining = max(0.0, float(headers.pop(REMAINING_HEADER)))
-    except ValueError:
-        remaining = 0.0
-    if remaining > longest:
-        headers[REMAINING_HEADER] = repr(remaining - longest)
-    return msgspec.structs.replace(message, delay=min(remaining, longest), headers=headers)
+    rest = after_hop(message)
+    return split(rest, rest.delay, longest)
 
 
-def _headers(headers: Mapping[str, str] | None, options: PushOptions | None) -> dict[str, str]:
-    merged: dict[str, str] = {}
-    for key, value in (headers or {}).items():
+def _checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    for key, value in headers.items():
         if not isinstance(key, str) or not isinstance(value, str):
             raise JobError(f"the header {key!r} is {value!r}; names and values must be strings")
         if key.lower().startswith(RESERVED_HEADER):
             raise JobError(f"the header {key!r} is headrace's own")
-        merged[key] = value
-    if options is not None:
-        try:
-            merged[OPTIONS_HEADER] = msgspec.json.encode(
-                msgspec.convert(msgspec.to_builtins(options), PushOptions)
-            ).decode()
-        except msgspec.ValidationError as error:
-            raise InvalidPayload(f"the push's options: {error}") from None
-    return merged
+    return dict(headers)
+
+
+def _options_header(declared: JobOptions, stated: Mapping[str, Any]) -> str:
+    """What a push states of its run, as the worker will read it."""
+    options = run_options(f"push of {declared.name}", stated)
+    if options.on_timeout == "cancel" and not declared.is_async:
+        raise JobError(
+            f"push of {declared.name}: on_timeout='cancel' needs an async handler, since a thread cannot be "
+            f"cancelled; make the one of {declared.source} an 'async def'"
+        )
+    return msgspec.json.encode({name: getattr(options, name) for name in stated if stated[name] is not None}).decode()
 
 
 def _check_channel(channel: str, allowed: Sequence[str]) -> None:
     if channel not in allowed:
         raise ConfigError(f"there is no channel {channel!r} to do that with; there are {', '.join(allowed)}")
+
+
+def _check_limit(limit: int | None) -> None:
+    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 0):
+        raise ConfigError(f"limit is {limit!r}; it must be a whole number, 0 or more")

@@ -5,7 +5,7 @@ pluggy, the checks of what a plugin brought, and the words for what is wrong wit
 backend: the built-in ones are found as a third party's are. Loads nothing that is not asked for.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Any, Final
@@ -15,6 +15,7 @@ import pluggy
 from headrace.config import Options
 from headrace.driver import CONTRACT, Backend, Capabilities
 from headrace.errors import ConfigError, HeadraceError
+from headrace.events import Listener
 from headrace.plugin import ENTRY_POINTS, PROJECT, Hooks
 from headrace.redaction import mask
 from headrace.tables import show, suggest
@@ -45,6 +46,7 @@ class Registry:
     def __init__(self) -> None:
         #: One manager for each plugin: in a common one, each plugin would answer for all others.
         self._managers: dict[str, pluggy.PluginManager] = {}
+        self._listeners: dict[str, list[Listener[Any]]] = {}
 
     def names(self) -> list[InstalledBackend]:
         """Every backend that is installed, by name; a name that is claimed twice is there twice. Imports nothing."""
@@ -83,15 +85,12 @@ class Registry:
         _check_contract(backend, installed, options)
         return backend
 
-    def listeners(self) -> Iterator[Callable[[Any], object]]:
-        """The listeners that the plugins loaded so far bring."""
+    def listeners(self) -> Iterator[Listener[Any]]:
+        """The listeners that the plugins loaded so far bring. Raises `ConfigError` for what is none."""
         for name, manager in self._managers.items():
-            try:
-                # Before the generator yields: what its consumer raises is not the plugin's fault.
-                found = [listener for brought in manager.hook.headrace_listeners() for listener in brought or ()]
-            except Exception as error:
-                raise ConfigError(f"the backend {show(name)}: headrace_listeners raised {_quote(error)}") from error
-            yield from found
+            if name not in self._listeners:
+                self._listeners[name] = _brought(name, manager)
+            yield from self._listeners[name]
 
     def _find(self, options: Options) -> InstalledBackend:
         """The one distribution that offers the plugin which the options name."""
@@ -128,6 +127,20 @@ def _load(installed: InstalledBackend, options: Options) -> pluggy.PluginManager
         problem = f"has no function {_HOOK}" if marked else f"has a function {_HOOK} that is not"
         raise _broken(installed, options, f"{installed.value} {problem} marked with headrace.plugin.hookimpl")
     return manager
+
+
+def _brought(name: str, manager: pluggy.PluginManager) -> list[Listener[Any]]:
+    """The listeners of one plugin. Asked once: another time it might make others."""
+    try:
+        found = [listener for brought in manager.hook.headrace_listeners() for listener in brought or ()]
+    except Exception as error:
+        raise ConfigError(f"the backend {show(name)}: headrace_listeners raised {_quote(error)}") from error
+    for each in found:
+        if not isinstance(each, Listener):
+            raise ConfigError(
+                f"the backend {show(name)}: headrace_listeners gave {each!r}, which is not marked with headrace.listen"
+            )
+    return found
 
 
 def _check_contract(backend: Backend, installed: InstalledBackend, options: Options) -> None:

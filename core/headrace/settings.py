@@ -2,16 +2,21 @@
 
 Owns the settings as data. The words of other systems for them are in `headrace.vocabulary`,
 reading tables into them is `headrace.tables`, finding the configuration `headrace.config`.
-Nothing here is checked when built in code: configuration is validated once, where it is read.
+Nothing here is checked when built in code: what a file, a declaration or a push says is
+validated once, where it is read.
 """
 
+import sys
 from dataclasses import dataclass, field
 from typing import Annotated, Final, Literal
 
 from msgspec import Meta
 
-Seconds = Annotated[float, Meta(ge=0, description="a number of seconds, 0 or more")]
-PositiveSeconds = Annotated[float, Meta(gt=0, description="a number of seconds above 0")]
+#: Any number but infinity, which neither JSON nor a timer takes.
+LONGEST: Final = sys.float_info.max
+
+Seconds = Annotated[float, Meta(ge=0, le=LONGEST, description="a number of seconds, 0 or more")]
+PositiveSeconds = Annotated[float, Meta(gt=0, le=LONGEST, description="a number of seconds above 0")]
 CountFromZero = Annotated[int, Meta(ge=0)]
 CountFromOne = Annotated[int, Meta(ge=1)]
 ModuleName = Annotated[
@@ -61,10 +66,11 @@ class Backoff:
     """Growing delays: ``base * factor ** attempt`` seconds, at most ``max``."""
 
     base: Seconds
-    factor: Annotated[float, Meta(ge=1)] = 2.0
+    factor: Annotated[float, Meta(ge=1, le=LONGEST, description="a number, 1 or more")] = 2.0
     #: An hour: long enough to sit out a deployment or a restart, short enough that the job still makes sense.
     max: Seconds = 3600.0
-    jitter: Annotated[float, Meta(ge=0, le=1)] = 0.0  #: the share of a delay that is drawn at random
+    #: The share of a delay that is drawn at random: at 0.1 between 90 and 100 % of it, at 1 any part.
+    jitter: Annotated[float, Meta(ge=0, le=1)] = 0.0
 
 
 RetrySeconds = Annotated[
@@ -74,6 +80,20 @@ RetrySeconds = Annotated[
         "or a table such as { base = 1, factor = 2, max = 60, jitter = 0.1 }"
     ),
 ]
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """What a job, or one push of it, may say of its runs; ``None`` leaves the word to job or queue."""
+
+    max_retries: CountFromZero | None = None
+    retry_seconds: RetrySeconds | None = None
+    handle_timeout: Seconds | None = None
+    on_timeout: Literal["continue", "cancel"] | None = None
+
+    def __post_init__(self) -> None:
+        if self.retry_seconds == ():
+            object.__setattr__(self, "retry_seconds", EMPTY_RETRY_SECONDS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,15 +8,18 @@ its own; at exit what is open is closed.
 import asyncio
 import atexit
 import builtins
-import contextlib
+import concurrent.futures.thread  # before we register for the exit, since what registers first is called last
+import logging
 import os
 import threading
+import weakref
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 from headrace.driver import Channel, Info, RestingChannel
-from headrace.errors import WrongContext
-from headrace.job import Delay, Job
+from headrace.errors import BackendUnavailable, WrongContext
+from headrace.job import Job
+from headrace.options import Delay, PushWords
 
 if TYPE_CHECKING:
     from headrace.app import Headrace
@@ -24,86 +27,146 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+logger = logging.getLogger("headrace")
+
+
+class _Session:
+    """An app on an event loop in a thread, from the first blocking call until it is closed."""
+
+    def __init__(self, make_app: "Callable[[asyncio.AbstractEventLoop], Headrace]") -> None:
+        self.loop = asyncio.new_event_loop()
+        self._calls: set[asyncio.Task[Any]] = set()
+        self.thread = threading.Thread(target=self._serve, name="headrace-sync", daemon=True)
+        try:
+            self.app = make_app(self.loop)
+            self.thread.start()
+        except BaseException:
+            self.loop.close()
+            raise
+
+    def submit(self, action: "Callable[[Headrace], Awaitable[T]]") -> "concurrent.futures.Future[T]":
+        """Begin ``action`` on the loop."""
+        return asyncio.run_coroutine_threadsafe(self._run(action), self.loop)
+
+    def close(self) -> None:
+        """Cancel the calls that run, close the app, end the thread."""
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self.thread.join()
+
+    def _serve(self) -> None:
+        asyncio.set_event_loop(self.loop)
+        try:
+            self.loop.run_forever()
+            self.loop.run_until_complete(self._end())
+        except Exception:
+            logger.exception("what the blocking calls had open could not be closed")
+        finally:
+            asyncio.set_event_loop(None)
+            self.loop.close()
+
+    async def _run(self, action: "Callable[[Headrace], Awaitable[T]]") -> T:
+        task = asyncio.current_task()
+        assert task is not None
+        self._calls.add(task)
+        try:
+            return await action(self.app)
+        finally:
+            self._calls.discard(task)
+
+    async def _end(self) -> None:
+        # What was submitted before the end has begun: the loop takes turns in the order of asking.
+        await _cancel(self._calls)
+        try:
+            await self.app.close()
+        finally:
+            await _cancel(each for each in asyncio.all_tasks() if each is not asyncio.current_task())
+
 
 class SyncPortal:
     """Runs an app's coroutines on a loop in a thread, and waits for them.
 
-    Calls from many threads overlap on the one loop. The state belongs to the process that
-    made it: a child of a fork starts anew, whatever its parent's threads were doing.
+    Calls from many threads overlap on the one loop. ``make_app`` makes the app for that loop.
     """
 
-    def __init__(self, make_app: "Callable[[], Headrace]") -> None:
+    def __init__(self, make_app: "Callable[[asyncio.AbstractEventLoop], Headrace]") -> None:
         self._make_app = make_app
-        self._process = os.getpid()
+        #: Held while a call is handed to the loop, so that none comes in behind the end of it.
         self._lock = threading.Lock()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
-        self._app: Headrace | None = None
+        self._session: _Session | None = None
+        #: What the parents of this process had open: not ours to use, nor to close by forgetting it.
+        self._inherited: list[_Session] = []
+        self._registered = False
 
-    @property
-    def loop(self) -> asyncio.AbstractEventLoop | None:
-        """The loop of the portal's thread; ``None`` before the first call."""
-        return self._loop
+    def call(self, action: "Callable[[Headrace], Awaitable[T]]", instead: str) -> T:
+        """Run ``action`` on the portal's loop and return its result; raises what it raises.
 
-    def call(self, action: "Callable[[Headrace], Awaitable[T]]", verb: str) -> T:
-        """Run ``action`` on the portal's loop and return its result; raises what it raises."""
+        ``instead``: what is to be awaited where an event loop runs.
+        """
         try:
             asyncio.get_running_loop()
         except RuntimeError:
             pass
         else:
-            raise WrongContext(f"{verb}_sync() would block this thread's event loop; await {verb}() instead")
-        loop = self._running_loop()
-
-        async def act() -> T:
-            assert self._app is not None
-            return await action(self._app)
-
-        return asyncio.run_coroutine_threadsafe(act(), loop).result()
+            raise WrongContext(f"a blocking call would stop this thread's event loop; await {instead} instead")
+        with self._lock:
+            session = self._session
+            if session is None:
+                self._register()
+                session = self._session = _Session(self._make_app)
+            future = session.submit(action)
+        try:
+            return future.result()
+        except concurrent.futures.CancelledError:
+            raise BackendUnavailable(
+                "the app was closed while a call waited for its backend; whether that was done is unknown"
+            ) from None
 
     def close(self) -> None:
-        """Close what is open and end the thread. The next call starts anew."""
-        if self._process != os.getpid():
-            return
+        """Close what is open and end the thread; calls that still wait are cancelled. The next call starts anew."""
         with self._lock:
-            loop, thread = self._loop, self._thread
-            self._loop = self._thread = None
-        if loop is None or thread is None:
+            session, self._session = self._session, None
+        if session is not None:
+            session.close()
+
+    def _register(self) -> None:
+        """See to it that what is open is closed at exit, and left alone by the child of a fork."""
+        if self._registered:
             return
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        atexit.unregister(self.close)
-
-    def _running_loop(self) -> asyncio.AbstractEventLoop:
-        if self._process != os.getpid():
-            # The lock may have been held, and the thread is gone, in this child of a fork.
-            self._process, self._lock = os.getpid(), threading.Lock()
-            self._loop = self._thread = self._app = None
-        with self._lock:
-            if self._loop is None:
-                self._loop = asyncio.new_event_loop()
-                self._app = self._make_app()
-                self._thread = threading.Thread(
-                    target=self._serve, args=(self._loop, self._app), name="headrace-sync", daemon=True
-                )
-                self._thread.start()
-                atexit.register(self.close)
-            return self._loop
-
-    @staticmethod
-    def _serve(loop: asyncio.AbstractEventLoop, app: "Headrace") -> None:
-        asyncio.set_event_loop(loop)
+        self._registered = True
+        os.register_at_fork(after_in_child=_call_if_alive(self._forked))
+        closing = _call_if_alive(self.close)
         try:
-            loop.run_forever()
-            leftover = asyncio.all_tasks(loop)
-            for task in leftover:
-                task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                loop.run_until_complete(asyncio.gather(*leftover, return_exceptions=True))
-            loop.run_until_complete(app.close())
-        finally:
-            asyncio.set_event_loop(None)
-            loop.close()
+            # As `concurrent.futures` does: with `atexit` we would come after it has closed all
+            # executors, and drivers may need theirs to close. There is no public way.
+            threading._register_atexit(closing)  # type: ignore[attr-defined]
+        except (AttributeError, RuntimeError):  # the latter: the exit has begun
+            atexit.register(closing)
+
+    def _forked(self) -> None:
+        """In the child of a fork, where this is its only thread: the lock may have been held by another."""
+        self._lock = threading.Lock()
+        if self._session is not None:
+            self._inherited.append(self._session)
+            self._session = None
+
+
+async def _cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """Cancel tasks and wait for their ends."""
+    chosen = list(tasks)
+    for each in chosen:
+        each.cancel()
+    await asyncio.gather(*chosen, return_exceptions=True)
+
+
+def _call_if_alive(method: Callable[[], None]) -> Callable[[], None]:
+    """A call of the method that does not keep its object alive: such registrations are for good."""
+    reference = weakref.WeakMethod(method)
+
+    def call() -> None:
+        if (alive := reference()) is not None:
+            alive()
+
+    return call
 
 
 class SyncApp:
@@ -128,29 +191,29 @@ class SyncQueue:
         self._portal = portal
         self.name = name
 
-    def push(self, job: Job, **options: Any) -> str:
+    def push(self, job: Job, **words: Unpack[PushWords]) -> str:
         """As `Queue.push`, with its options."""
-        return self._portal.call(lambda app: app.queue(self.name).push(job, **options), "push")
+        return self._portal.call(lambda app: app.queue(self.name).push(job, **words), "queue.push()")
 
-    def push_sync(self, job: Job, **options: Any) -> str:
+    def push_sync(self, job: Job, **words: Unpack[PushWords]) -> str:
         """The same as `push`, under the name that it has elsewhere."""
-        return self.push(job, **options)
+        return self.push(job, **words)
 
     def push_many(self, jobs: Iterable[Job], *, delay: Delay | None = None) -> builtins.list[str]:
         """As `Queue.push_many`."""
-        return self._portal.call(lambda app: app.queue(self.name).push_many(jobs, delay=delay), "push_many")
+        return self._portal.call(lambda app: app.queue(self.name).push_many(jobs, delay=delay), "queue.push_many()")
 
     def info(self) -> Info:
         """As `Queue.info`."""
-        return self._portal.call(lambda app: app.queue(self.name).info(), "info")
+        return self._portal.call(lambda app: app.queue(self.name).info(), "queue.info()")
 
     def list(self, channel: Channel, *, limit: int = 100, job: str | None = None) -> "builtins.list[Listed]":
         """As `Queue.list`."""
-        return self._portal.call(lambda app: app.queue(self.name).list(channel, limit=limit, job=job), "list")
+        return self._portal.call(lambda app: app.queue(self.name).list(channel, limit=limit, job=job), "queue.list()")
 
     def find(self, id: str) -> "Listed | None":  # noqa: A002 - the field's own word
         """As `Queue.find`."""
-        return self._portal.call(lambda app: app.queue(self.name).find(id), "find")
+        return self._portal.call(lambda app: app.queue(self.name).find(id), "queue.find()")
 
     def reload(
         self,
@@ -162,13 +225,13 @@ class SyncQueue:
     ) -> int:
         """As `Queue.reload`."""
         return self._portal.call(
-            lambda app: app.queue(self.name).reload(channel, limit=limit, job=job, ids=ids), "reload"
+            lambda app: app.queue(self.name).reload(channel, limit=limit, job=job, ids=ids), "queue.reload()"
         )
 
     def flush(self, channel: Channel, *, job: str | None = None, ids: Sequence[str] | None = None) -> int:
         """As `Queue.flush`."""
-        return self._portal.call(lambda app: app.queue(self.name).flush(channel, job=job, ids=ids), "flush")
+        return self._portal.call(lambda app: app.queue(self.name).flush(channel, job=job, ids=ids), "queue.flush()")
 
     def cancel(self, id: str) -> bool:  # noqa: A002
         """As `Queue.cancel`."""
-        return self._portal.call(lambda app: app.queue(self.name).cancel(id), "cancel")
+        return self._portal.call(lambda app: app.queue(self.name).cancel(id), "queue.cancel()")

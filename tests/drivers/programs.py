@@ -4,13 +4,16 @@ Each prints what it has confirmed, line by line, so that a test may kill it at a
 """
 
 import asyncio
+import atexit
 import resource
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from headrace import Headrace, Job
 from headrace.driver import Message
 from headrace.errors import BackendUnavailable
+from headrace.queue import Queue
 from headrace_sqlite.backend import SqliteBackend
 
 
@@ -60,12 +63,81 @@ async def fill(backend: SqliteBackend) -> None:
     say(stored + 1 == (await driver.info()).waiting)
 
 
+async def leave(backend: SqliteBackend, verb: str) -> None:
+    """Push, and leave the rest to the interpreter's exit, when no executor takes work any more."""
+    await backend.driver("{q}").push([Message(id="a", name="Job", body=b"")])
+    loop = asyncio.get_running_loop()
+    loop.close = lambda: None  # type: ignore[method-assign]  # it is needed once more
+
+    async def end() -> None:
+        if verb == "push":
+            await backend.driver("{q}").push([Message(id="late", name="Job", body=b"")])
+        await backend.close()
+
+    atexit.register(lambda: loop.run_until_complete(end()))
+
+
+class Big(Job):
+    """Takes up space, and says when it ran."""
+
+    number: int
+    filling: str
+
+    async def handle(self) -> None:
+        ran.add(self.number)
+
+
+ran: set[int] = set()
+
+
+async def work_when_full(backend: SqliteBackend) -> None:
+    """A worker on a file that may not grow for a while: it lives on, and every job that was confirmed runs."""
+    app = Headrace({"backends": {"sqlite": {"path": backend.place}}, "queues": {"default": {"retry_seconds": 0.1}}})
+    async with app:
+        queue = app.queue()
+        await queue.push_many([Big(number=n, filling="x" * 10_000) for n in range(300)])
+        _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        size = max(file.stat().st_size for file in Path(backend.place).parent.iterdir())
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+        pushed = 300
+        try:
+            while True:
+                await queue.push(Big(number=pushed, filling="x" * 100_000))
+                pushed += 1
+        except BackendUnavailable:
+            say("full")
+        working = asyncio.create_task(app.worker(concurrency=10).run(until_empty=False))
+        await asyncio.sleep(1)
+        assert not working.done()
+        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+        deadline = asyncio.get_running_loop().time() + 30
+        while (await counts(queue)) and asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(0.05)
+        say("every job ran" if ran >= set(range(pushed)) else f"lost: {set(range(pushed)) - ran}")
+        say("nothing is left" if not await counts(queue) else await counts(queue))
+        working.cancel()
+        await asyncio.wait([working])
+
+
+async def counts(queue: Queue) -> dict[str, int]:
+    info = await queue.info()
+    return {name: count for name in ("waiting", "reserved", "delayed", "failed") if (count := getattr(info, name))}
+
+
 async def main(name: str, path: str, *arguments: str) -> None:
     backend = SqliteBackend(Path(path))
     await backend.open()
-    programs: dict[str, Callable[..., Awaitable[None]]] = {"push": push, "consume": consume, "hold": hold, "fill": fill}
+    programs: dict[str, Callable[..., Awaitable[None]]] = {
+        "push": push,
+        "consume": consume,
+        "hold": hold,
+        "fill": fill,
+        "leave": leave,
+        "work_when_full": work_when_full,
+    }
     await programs[name](backend, *arguments)
-    await backend.close()
+    if name != "leave":
+        await backend.close()
 
 
 if __name__ == "__main__":

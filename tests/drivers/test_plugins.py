@@ -23,7 +23,10 @@ class Options:
         self.values = values
 
     def read(self, settings: type[Any]) -> Any:
-        return msgspec.convert(self.values, settings)
+        try:
+            return msgspec.convert(self.values, settings)
+        except msgspec.ValidationError as error:
+            raise ConfigError(str(error).replace("$", f"backends.{self.name}")) from error
 
     def error(self, key: str, problem: str) -> Exception:
         return ConfigError(f"backends.main.{key}: {problem}")

@@ -1,20 +1,24 @@
 """The file: its birth, its rights, what is refused, and what goes wrong with it while it is in use."""
 
 import asyncio
+import contextlib
 import errno
 import os
+import shutil
 import sqlite3
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
+from headrace.driver import Settled
 from headrace.errors import BackendError, BackendUnavailable
+from headrace_sqlite import disk
 from headrace_sqlite.backend import SqliteBackend
 from headrace_sqlite.disk import Log
 
-from .helpers import counts, drain, ids, message, messages
+from .helpers import counts, drain, ids, message, messages, shown
 from .test_sqlite_processes import run
 
 Make = Callable[..., SqliteBackend]
@@ -208,9 +212,10 @@ async def test_a_full_file_is_unavailable_until_there_is_space(sqlite: Make, key
     driver = backend.driver("{q}")
     await driver.push([message("a")])
 
-    def allow(pages: int) -> "asyncio.Future[object]":
-        return backend.session().transactions.submit(
-            lambda connection, now: connection.execute(f"PRAGMA max_page_count = {pages}").fetchone(), durable=False
+    async def allow(pages: int) -> None:
+        session = await backend.session()
+        await session.transactions.submit(
+            lambda connection, now: connection.execute(f"PRAGMA max_page_count = {pages}").fetchone()
         )
 
     await allow(1)  # no further than it is
@@ -243,35 +248,231 @@ async def test_a_damaged_file_says_so(sqlite: Make, path: Path) -> None:
         await drain(damaged.driver("{q}"))
 
 
-async def test_a_removed_file_is_noticed(sqlite: Make, path: Path) -> None:
-    backend = sqlite()
-    await backend.open()
-    driver = backend.driver("{q}")
-    await driver.push([message()])
-    path.rename(path.with_name("elsewhere.db"))
-    for call in (driver.push([message()]), driver.pop(1, 0), driver.info()):
-        with pytest.raises(BackendUnavailable, match="removed or replaced"):
-            await call
-    path.with_name("elsewhere.db").rename(path)
-    assert len(await driver.pop(1, 0)) == 1
+FILES = ("queue.db", "queue.db-wal", "queue.db-shm")
 
 
-async def test_a_failed_sync_confirms_nothing_and_the_next_may_succeed(
-    sqlite: Make, monkeypatch: pytest.MonkeyPatch
+def move(folder: Path, target: Path, names: Sequence[str] = FILES) -> None:
+    target.mkdir(exist_ok=True)
+    for name in names:
+        (folder / name).rename(target / name)
+
+
+@pytest.mark.parametrize("names", [FILES, FILES[:1]], ids=["with its log", "alone"])
+async def test_a_file_that_is_moved_away_is_unavailable_until_it_is_back(
+    sqlite: Make, path: Path, names: Sequence[str]
 ) -> None:
     backend = sqlite()
     await backend.open()
     driver = backend.driver("{q}")
+    await driver.push([message("a"), message("b")])
+    (held,) = await driver.pop(1, 0)
+    move(path.parent, path.parent / "elsewhere", names)
+    for call in (driver.push([message()]), driver.pop(1, 0), driver.info(), driver.wait_ready(0)):
+        with pytest.raises(BackendUnavailable, match=r"queue\.db is missing, it was removed or moved"):
+            await call
+    assert not path.exists()
+    move(path.parent / "elsewhere", path.parent, names)
+    assert ids(await driver.pop(9, 0)) == ["b"]
+    assert await driver.ack([held.receipt]) == [Settled.DONE]
 
-    def fail(log: Log) -> None:
-        raise OSError(errno.EIO, "Input/output error")
 
-    with monkeypatch.context() as patch:
-        patch.setattr(Log, "sync", fail)
-        with pytest.raises(BackendUnavailable, match=r"queue\.db could not be synced"):
-            await driver.push([message("a")])
+@pytest.mark.parametrize("gone", ["removed", "moved", "moved without its log"])
+async def test_a_replaced_file_is_gone_over_to(sqlite: Make, path: Path, gone: str) -> None:
+    backend = sqlite()
+    await backend.open()
+    driver, same = backend.driver("{q}"), backend.driver("{q}")
+    await driver.push([message("old")])
+    (held,) = await driver.pop(1, 0)
+    waiting = asyncio.create_task(same.pop(1, 0.3))
+    await asyncio.sleep(0.05)
+    move(path.parent, path.parent / "old", FILES if gone != "moved without its log" else FILES[:1])
+    if gone == "removed":
+        shutil.rmtree(path.parent / "old")
+    other = sqlite()
+    await other.open()
+    await other.driver("{q}").push([message("new")])
+    assert await driver.ack([held.receipt]) == [Settled.STALE]
+    assert ids(await waiting) in ([], ["new"])
+    await driver.push([message("newer")])
+    assert set(ids([*waiting.result(), *await drain(driver), *await drain(same)])) == {"new", "newer"}
+    await other.close()
+    await backend.close()
+    if gone == "moved without its log":
+        for log in path.parent.glob("queue.db-*"):
+            log.rename(path.parent / "old" / log.name.rpartition(".")[0])
+    if gone != "removed":
+        old = sqlite(file=path.parent / "old" / "queue.db")
+        await old.open()
+        assert await counts(old.driver("{q}")) == {"reserved": 1}
+
+
+async def test_a_copy_put_in_the_place_of_the_file_is_not_ruined_by_the_old_log(sqlite: Make, path: Path) -> None:
+    first = sqlite()
+    await first.open()
+    await first.driver("{q}").push([message("kept")])
+    await first.close()
+    copy = path.with_name("copy.db")
+    shutil.copy(path, copy)
+    backend = sqlite()
+    await backend.open()
+    clone = sqlite()
+    await clone.open()
+    driver = backend.driver("{q}")
+    await driver.flush("waiting")
+    await driver.push(messages(500, body=b"x" * 1000))
+    copy.replace(path)
+    assert await shown(driver, "waiting") == ["kept"]
+    await driver.push([message("new")])
+    assert await shown(clone.driver("{q}"), "waiting") == ["kept", "new"]
+    await clone.driver("{q}").push([message("newer")])
+    assert ids(await drain(driver)) == ["kept", "new", "newer"]
+    checked = await (await backend.session()).read(
+        lambda connection, now: connection.execute("PRAGMA integrity_check").fetchall()
+    )
+    assert checked == [("ok",)]
+
+
+async def test_many_calls_at_once_go_over_to_a_replaced_file_together(sqlite: Make, path: Path) -> None:
+    backend = sqlite()
+    await backend.open()
+    drivers = [backend.driver(f"{{{n}}}") for n in range(20)]
+    await asyncio.gather(*(driver.push([message()]) for driver in drivers))
+    for name in FILES:
+        (path.parent / name).unlink()
+    await _create(path)
+    await asyncio.gather(*(driver.push([message()]) for driver in drivers))
+    assert [await counts(driver) for driver in drivers] == [{"waiting": 1}] * 20
+
+
+async def test_closing_while_the_file_is_missing_or_replaced_ends(sqlite: Make, path: Path) -> None:
+    missing, replaced = sqlite(), sqlite()
+    for backend in (missing, replaced):
+        await backend.open()
+        await backend.driver("{q}").push([message()])
+    for name in FILES:
+        (path.parent / name).unlink()
+    pushed = asyncio.create_task(missing.driver("{q}").push([message()]))
+    await asyncio.sleep(0)
+    await asyncio.wait_for(missing.close(), 5)
+    with pytest.raises(BackendUnavailable):
+        await pushed
+    await _create(path)
+    pushed = asyncio.create_task(replaced.driver("{q}").push([message()]))
+    await asyncio.sleep(0)
+    await asyncio.wait_for(replaced.close(), 5)
+    with contextlib.suppress(BackendUnavailable):
+        await pushed
+
+
+async def test_a_file_that_is_replaced_by_somebody_elses_is_refused_and_left_alone(sqlite: Make, path: Path) -> None:
+    backend = sqlite()
+    await backend.open()
+    driver = backend.driver("{q}")
+    await driver.push([message("a")])
+    move(path.parent, path.parent / "elsewhere")
+    path.write_bytes(b"Dear diary, " * 1000)
+    with pytest.raises(BackendError, match="is not an SQLite database"):
+        await driver.push([message("b")])
+    path.unlink()
+    move(path.parent / "elsewhere", path.parent)
+    assert ids(await drain(driver)) == ["a"]
+
+
+class FailingDisk:
+    """Takes the place of the system's sync; as Linux does, it tells each descriptor of a failure only once."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.fails = False
+        self.synced: list[str] = []
+        monkeypatch.setattr(disk, "_sync", self.sync)
+
+    def sync(self, descriptor: int) -> None:
+        if self.fails:
+            raise OSError(errno.EIO, "Input/output error")
+        self.synced.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
+
+
+async def test_after_a_failed_sync_nothing_is_confirmed_before_the_log_is_written_again(
+    sqlite: Make, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = sqlite()
+    await backend.open()
+    driver = backend.driver("{q}")
+    await driver.push([message("before")])
+    failing = FailingDisk(monkeypatch)
+    written: list[int] = []
+    write = os.pwrite
+
+    def watched(descriptor: int, block: bytes, place: int) -> int:
+        written.append(len(block))
+        other = sqlite3.connect(path, timeout=0, isolation_level=None)
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            other.execute("BEGIN IMMEDIATE")
+        other.close()
+        return write(descriptor, block, place)
+
+    monkeypatch.setattr(os, "pwrite", watched)
+    failing.fails = True
+    results = await asyncio.gather(*(driver.push([message("a")]) for _ in range(3)), return_exceptions=True)
+    assert [type(result) for result in results] == [BackendUnavailable] * 3
+    for call in (driver.push([message("b")]), driver.pop(1, 0)):
+        with pytest.raises(BackendUnavailable, match=r"queue\.db could not be synced to the disk: .*Input/output"):
+            await call
+    failing.fails = False
+    written.clear()
+    log = path.with_name("queue.db-wal")
+    before = log.read_bytes()
+    assert await driver.push([message("c")]) == ["c"]
+    assert sum(written) == len(before)
+    assert log.read_bytes().startswith(before)
+    assert set(failing.synced) == {str(log)}
+    assert ids(await drain(driver)) == ["before", "a", "c"]
+    written.clear()
+    await driver.push([message("d")])
+    assert not written
+
+
+async def test_of_two_syncs_at_once_the_failure_of_one_is_not_the_success_of_the_other(
+    sqlite: Make, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The emptying of the log is told of the failure; those who wait for a sync of their own must be, too."""
+    backend = sqlite()
+    await backend.open()
+    driver = backend.driver("{q}")
+    await driver.push([message("a")])
+    failing = FailingDisk(monkeypatch)
+    log = Log(path, 4096)
+    failing.fails = True
+    with pytest.raises(OSError, match="Input/output"):
+        log.empty(sqlite3.connect(":memory:"))
+    failing.fails = False
+    with pytest.raises(OSError, match="earlier"):
+        log.sync()
+    log.mend()
+    log.sync()
+    log.close()
+
+
+async def test_a_sync_that_fails_for_a_full_log_leaves_the_log_as_it_is(
+    sqlite: Make, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = sqlite(synchronous="normal")
+    await backend.open()
+    driver = backend.driver("{q}")
+    failing = FailingDisk(monkeypatch)
+    failing.fails = True
+    with pytest.raises(BackendUnavailable, match="could not be synced"):
+        for n in range(10):
+            await driver.push(messages(100, id=f"{n}", body=b"x" * 10_000)[:1] + messages(99, body=b"x" * 10_000))
+    size = path.stat().st_size
+    with pytest.raises(BackendUnavailable, match="could not be synced"):
+        await driver.push([message("a")])
+    assert path.stat().st_size == size
+    failing.fails = False
     assert await driver.push([message("a")]) == ["a"]
-    assert await counts(driver) == {"waiting": 1}
+    for _ in range(5):
+        await driver.push(messages(100, body=b"x" * 10_000))
+    assert path.stat().st_size > size
 
 
 async def test_with_normal_synchronous_no_call_waits_for_the_disk(
@@ -288,7 +489,9 @@ async def test_one_failing_request_harms_none_of_its_neighbours(sqlite: Make) ->
     await backend.open()
     driver = backend.driver("{q}")
     await driver.push([message("a")])
-    bad = backend.session().transactions.submit(lambda connection, now: connection.execute("nonsense"), durable=True)
+    bad = (await backend.session()).transactions.submit(
+        lambda connection, now: connection.execute("nonsense"), durable=True
+    )
     results = await asyncio.gather(
         driver.push([message("b")]), bad, driver.pop(1, 0), driver.push([message("c")]), return_exceptions=True
     )
@@ -378,9 +581,9 @@ async def test_nobody_can_write_while_the_log_is_emptied(
     await backend.driver("{q}").push([message()])
     assert emptied
     pragma = "PRAGMA wal_autocheckpoint"
-    read = await backend.session().read(lambda connection, now: connection.execute(pragma).fetchone())
-    wrote = await backend.session().transactions.submit(
-        lambda connection, now: connection.execute(pragma).fetchone(), durable=False
+    read = await (await backend.session()).read(lambda connection, now: connection.execute(pragma).fetchone())
+    wrote = await (await backend.session()).transactions.submit(
+        lambda connection, now: connection.execute(pragma).fetchone()
     )
     assert read == wrote == (0,)
 

@@ -13,6 +13,8 @@ import pytest
 
 from headrace.errors import BackendError
 from headrace_sqlite.backend import SqliteBackend
+from headrace_sqlite.disk import Log
+from headrace_sqlite.watch import Watch
 
 from .helpers import counts, drain, ids, message, messages
 
@@ -103,6 +105,65 @@ def test_the_log_stays_small_though_every_process_is_killed(path: Path) -> None:
         kill(process)
         sizes.append(log.stat().st_size)
     assert max(sizes) < 12_000_000
+
+
+@pytest.mark.parametrize("verb", ["close", "push"])
+def test_a_backend_can_be_closed_when_the_interpreter_starts_no_threads_any_more(path: Path, verb: str) -> None:
+    """As a script does that only pushed, from code without an event loop."""
+    run("leave", path, verb)
+    assert [file.name for file in path.parent.iterdir()] == ["queue.db"]
+    assert asyncio.run(_left(path)) == (["a"] if verb == "close" else ["a", "late"])
+
+
+async def _left(path: Path) -> list[str]:
+    backend = SqliteBackend(path)
+    await backend.open()
+    left = ids(await drain(backend.driver("{q}")))
+    await backend.close()
+    return left
+
+
+def test_a_worker_whose_disk_was_full_goes_on_and_loses_nothing(path: Path) -> None:
+    said = run("work_when_full", path).splitlines()
+    assert said == ["full", "every job ran", "nothing is left"]
+
+
+async def test_a_commit_wakes_those_whom_it_concerns_and_looks_for_nobody_else(
+    sqlite: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = sqlite()
+    await backend.open()
+    driver = backend.driver("{busy}")
+    idle = [asyncio.create_task(backend.driver(f"{{{n}}}").pop(1, 20)) for n in range(20)]
+    await driver.push(messages(3))
+    await asyncio.sleep(0.1)
+    looked = 0
+    look = Watch._next
+
+    def counted(watch: Watch, queue: int) -> float:
+        nonlocal looked
+        looked += 1
+        return look(watch, queue)
+
+    monkeypatch.setattr(Watch, "_next", counted)
+    touched: list[Log] = []
+    monkeypatch.setattr(Log, "touch", lambda log: touched.append(log))
+    for _ in range(3):
+        (held,) = await driver.pop(1, 0)
+        await driver.extend([held.receipt], 60)
+        await driver.ack([held.receipt])
+        await asyncio.sleep(0.01)
+    assert looked == 3  # each pop for itself
+    assert not touched
+    await driver.push([message()])
+    await asyncio.sleep(0.05)
+    assert looked == 3
+    assert len(touched) == 1
+    await backend.driver("{7}").push([message("a")])
+    assert ids(await idle[7]) == ["a"]
+    for task in idle:
+        task.cancel()
+    await asyncio.wait(idle)
 
 
 async def test_an_opened_backend_is_refused_in_a_forked_child(sqlite: Make) -> None:

@@ -141,6 +141,32 @@ async def test_a_push_to_one_queue_does_not_end_the_wait_for_another(live: Backe
     assert ids(await task) == ["a"]
 
 
+async def test_a_lease_that_another_process_shortens_ends_the_wait_in_time(live: Backend, clone: Backend) -> None:
+    driver = live.driver("{q}", lease_seconds=LONG)
+    await driver.push([message("a")])
+    (held,) = await driver.pop(1, 0)
+    task = await waiting_pop(driver)
+    await clone.driver("{q}").extend([held.receipt], 0.05)
+    deliveries, seconds = await timed(task)
+    assert ids(deliveries) == ["a"]
+    assert seconds < SOON
+
+
+@pytest.mark.parametrize("others", ["itself", "a clone"])
+async def test_those_who_lose_a_race_for_a_message_hear_of_the_end_of_its_lease(
+    live: Backend, clone: Backend, others: str
+) -> None:
+    winner = live if others == "itself" else clone
+    tasks = [
+        await waiting_pop(live.driver("{q}", lease_seconds=0.05)),
+        await waiting_pop(winner.driver("{q}", lease_seconds=0.05)),
+    ]
+    await live.driver("{q}").push([message("a")])
+    deliveries, seconds = await timed(asyncio.gather(*tasks))  # type: ignore[arg-type]
+    assert sorted((d.message.id, d.count) for each in deliveries for d in each) == [("a", 1), ("a", 2)]
+    assert seconds < SOON
+
+
 async def test_a_clone_on_another_thread_wakes_a_waiting_pop(live: Backend) -> None:
     async def push() -> None:
         other = live.clone()

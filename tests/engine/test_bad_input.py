@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import json
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import Any
 import pytest
 
 from headrace import Headrace, Job, job
-from headrace.driver import Capabilities, Message
+from headrace.config import Backoff
+from headrace.driver import Capabilities, Message, Page
 from headrace.errors import (
     BackendError,
     BackendUnavailable,
@@ -23,6 +25,8 @@ from headrace.errors import (
     UnknownBackend,
     UnknownQueue,
 )
+from headrace.ids import new_id
+from headrace.queue import OPTIONS_HEADER
 
 from .conftest import MakeApp, counts
 
@@ -98,8 +102,19 @@ async def test_what_is_no_job_is_refused(make_app: MakeApp, wrong: Any) -> None:
         ({"id": 5}, "id is 5"),
         ({"headers": {"a": 5}}, "must be strings"),
         ({"headers": {"headrace-options": "{}"}}, "headrace's own"),
-        ({"max_retries": "three"}, "Expected `int"),
-        ({"handle_timeout": "long"}, "Expected `float"),
+        ({"unique": 5}, "unique is 5"),
+        ({"on_duplicate": "merge"}, "on_duplicate is 'merge'"),
+        ({"max_retries": "three"}, 'max_retries: found "three"; allowed: a whole number, 0 or more'),
+        ({"max_retries": -1}, "max_retries: found -1"),
+        ({"max_retries": True}, "max_retries: found true"),
+        ({"handle_timeout": "long"}, 'push of Simple: handle_timeout: found "long"; allowed: a number of seconds'),
+        ({"handle_timeout": float("nan")}, "handle_timeout: found nan"),
+        ({"handle_timeout": float("inf")}, "handle_timeout: found inf"),
+        ({"retry_seconds": "abc"}, 'retry_seconds: found "abc"'),
+        ({"retry_seconds": -3}, "retry_seconds: found -3"),
+        ({"retry_seconds": {"base": "x"}}, 'retry_seconds.base: found "x"'),
+        ({"retry_seconds": Backoff(base=-1)}, "retry_seconds.base: found -1"),
+        ({"on_timeout": "kill"}, "on_timeout: found"),
     ],
 )
 async def test_a_wrong_option_of_a_push_is_refused(make_app: MakeApp, options: dict[str, Any], message: str) -> None:
@@ -107,6 +122,49 @@ async def test_a_wrong_option_of_a_push_is_refused(make_app: MakeApp, options: d
         with pytest.raises(JobError, match=message):
             await app.queue().push(Simple(), **options)
         assert await counts(app) == {}
+
+
+async def test_an_option_of_a_push_that_does_not_exist_is_refused(make_app: MakeApp) -> None:
+    async with make_app() as app:
+        with pytest.raises(TypeError, match="dealy"):
+            await app.queue().push(Simple(), dealy=5)  # type: ignore[call-arg]
+
+
+async def test_an_empty_list_of_retry_seconds_means_for_a_push_what_it_means_in_the_configuration(
+    make_app: MakeApp,
+) -> None:
+    async with make_app(retry_seconds=[]) as app:
+        await app.queue().push(Simple(), retry_seconds=[])
+        stated = (await app.queue().list("waiting"))[0].message.headers[OPTIONS_HEADER]
+        assert json.loads(stated) == {"retry_seconds": app.queue().settings.retry_seconds}
+
+
+async def test_a_push_cannot_have_a_sync_handler_cancelled(make_app: MakeApp) -> None:
+    class Blocking(Job, max_retries=5):
+        def handle(self) -> None: ...
+
+    async with make_app() as app:
+        with pytest.raises(JobError, match=r"on_timeout='cancel' needs an async handler.*Blocking an 'async def'"):
+            await app.queue().push(Blocking(), on_timeout="cancel")
+        assert await counts(app) == {}
+        # As it would have been pushed where the handler is async:
+        driver = await app.queue().driver()
+        headers = {OPTIONS_HEADER: '{"on_timeout":"cancel"}'}
+        await driver.push([Message(id=new_id(), name="Blocking", body=b"{}", headers=headers)])
+        await app.worker().run(until_empty=True)
+        (failed,) = await app.queue().list("failed")
+        assert failed.message.note is not None
+        assert "the handler is not an 'async def' here" in failed.message.note.message
+
+
+@pytest.mark.parametrize("limit", [-1, True, 1.5])
+async def test_a_wrong_limit_is_refused(make_app: MakeApp, limit: Any) -> None:
+    async with make_app() as app:
+        for refused in (app.queue().list("failed", limit=limit), app.queue().reload("failed", limit=limit)):
+            with pytest.raises(ConfigError, match=r"limit is .*; it must be a whole number, 0 or more"):
+                await refused
+        assert await app.queue().list("waiting", limit=0) == []
+        assert await app.queue().reload("failed", limit=0) == 0
 
 
 async def test_a_wrong_argument_is_refused_when_pushed_naming_the_field(make_app: MakeApp) -> None:
@@ -178,6 +236,122 @@ async def test_a_push_that_gets_no_answer_raises_in_time(make_app: MakeApp, monk
             BackendUnavailable, match=r"no answer within 0.05 s; whether the push was stored is unknown"
         ):
             await app.queue().push(Simple())
+
+
+async def test_after_a_batch_without_an_answer_no_other_is_sent(
+    make_app: MakeApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = make_app(push_timeout=0.05)
+    limit(app, monkeypatch, max_batch=2)
+    async with app:
+        driver = await app.queue().driver()
+        honest, calls = driver.push, 0
+
+        async def push(messages: Sequence[Message]) -> Sequence[str | BackendError]:
+            nonlocal calls
+            calls += 1
+            stored = await honest(messages)
+            if calls > 1:
+                await asyncio.sleep(60)
+            return stored
+
+        monkeypatch.setattr(driver, "push", push)
+        with pytest.raises(
+            PushFailed, match=r"3 of 7 messages were not stored, and of 2 that is unknown; .* position 2: .* no answer"
+        ) as error:
+            await app.queue().push_many([Simple() for _ in range(7)])
+        assert calls == 2
+        assert len(error.value.stored_ids) == 2
+        assert error.value.unknown == [2, 3]
+        assert [str(error.value.errors[n]).partition(",")[0] for n in (4, 5, 6)] == ["not sent"] * 3
+        assert await counts(app) == {"waiting": 4}
+
+
+async def test_a_driver_that_returns_too_few_results_is_an_error_that_says_so(
+    make_app: MakeApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with make_app() as app:
+        driver = await app.queue().driver()
+
+        async def push(messages: Sequence[Message]) -> Sequence[str | BackendError]:
+            return []
+
+        monkeypatch.setattr(driver, "push", push)
+        with pytest.raises(BackendError, match="returned 0 results for 1 messages"):
+            await app.queue().push(Simple())
+        with pytest.raises(PushFailed, match="returned 0 results for 2 messages"):
+            await app.queue().push_many([Simple(), Simple()])
+
+
+async def test_no_verb_waits_for_ever(make_app: MakeApp, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("headrace.queue._ANSWER", 0.05)
+    monkeypatch.setattr("headrace.queue._WHOLE_CHANNEL", 0.05)
+
+    async def hang(*arguments: Any, **named: Any) -> Any:
+        await asyncio.sleep(60)
+
+    async with make_app() as app:
+        queue = app.queue()
+        driver = await queue.driver()
+        for verb in ("info", "peek", "reload", "flush", "forget", "cancel"):
+            monkeypatch.setattr(driver, verb, hang)
+        for asked in (queue.info(), queue.list("failed"), queue.find("a"), queue.flush("failed", job="a")):
+            with pytest.raises(BackendUnavailable, match=r"gave no answer within 0.05 s$"):
+                await asked
+        for told in (
+            queue.reload("failed"),
+            queue.reload("failed", ids=["a"]),
+            queue.flush("failed"),
+            queue.flush("failed", ids=["a"]),
+            queue.cancel("a"),
+        ):
+            with pytest.raises(BackendUnavailable, match="whether that was done is unknown"):
+                await told
+
+
+async def test_nothing_larger_than_the_largest_batch_is_asked_of_a_driver(
+    make_app: MakeApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = make_app()
+    limit(app, monkeypatch, max_batch=3)
+    async with app:
+        queue = app.queue()
+        ids = await queue.push_many([Simple(text=str(n)) for n in range(8)])
+        driver = await queue.driver()
+        sizes: list[int] = []
+        honest_peek, honest_forget = driver.peek, driver.forget
+
+        async def peek(channel: Any, limit: int, **named: Any) -> Page:
+            sizes.append(limit)
+            return await honest_peek(channel, limit, **named)
+
+        async def forget(channel: Any, ids: Sequence[str]) -> int:
+            sizes.append(len(ids))
+            return await honest_forget(channel, ids)
+
+        monkeypatch.setattr(driver, "peek", peek)
+        monkeypatch.setattr(driver, "forget", forget)
+        assert [each.message.id for each in await queue.list("waiting")] == ids
+        assert len(await queue.list("waiting", job="Simple", limit=4)) == 4
+        assert await queue.flush("waiting", ids=ids[:4]) == 4
+        assert await queue.flush("waiting", job="Simple") == 4
+        assert max(sizes) == 3
+
+
+async def test_chosen_messages_are_reloaded_up_to_the_limit(make_app: MakeApp, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = make_app()
+    limit(app, monkeypatch, max_batch=2)
+    async with app:
+        queue = app.queue()
+        driver = await queue.driver()
+        ids = await queue.push_many([Simple(text=str(n)) for n in range(7)])
+        while deliveries := await driver.pop(2, 0):
+            await driver.fail([(each.receipt, each.message) for each in deliveries], "failed")
+        assert await queue.reload("failed", ids=["nobody", *ids], limit=3) == 3
+        assert await counts(app) == {"waiting": 3, "failed": 4}
+        assert await queue.reload("failed", job="Simple", limit=1) == 1
+        assert await queue.reload("failed", job="Simple", ids=ids[-1:], limit=5) == 1
+        assert await counts(app) == {"waiting": 5, "failed": 2}
 
 
 async def test_a_sync_handler_that_shall_be_cancelled_is_refused_at_start(make_app: MakeApp) -> None:

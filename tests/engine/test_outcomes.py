@@ -13,7 +13,7 @@ from headrace import Drop, Headrace, Job, Retry, current, job
 from headrace.driver import Message
 from headrace.errors import JobTimeout, UnknownJob
 from headrace.events import AfterHandle, BeforeHandle, FailedHandle, JobPushed, RetryHandle, TimeoutHandle
-from headrace.queue import new_id
+from headrace.ids import new_id
 
 from .conftest import MakeApp, counts
 

@@ -2,14 +2,18 @@
 
 import asyncio
 import os
+import subprocess
+import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from headrace import Headrace, Job, context, job
-from headrace.errors import UnknownQueue, WrongContext
+from headrace import Headrace, Job, context, job, listen
+from headrace.errors import BackendUnavailable, UnknownQueue, WrongContext
+from headrace.events import JobPushed
 
 from .conftest import MakeApp
 
@@ -132,9 +136,126 @@ def test_a_forked_child_pushes_over_a_connection_of_its_own(tmp_path: Path) -> N
     assert sorted(ran) == ["child", "parent", "parent again"]
 
 
+def test_the_first_threads_of_a_forked_child_share_one_loop(tmp_path: Path) -> None:
+    app = Headrace({"backend": "sqlite", "backends": {"sqlite": {"path": str(tmp_path / "jobs.db")}}})
+    queue = app.sync().queue("default")
+    queue.push(Greet(name="parent"))
+    child = os.fork()
+    if not child:
+        # In the child nothing of pytest may run on.
+        try:
+            gate = threading.Barrier(8)
+
+            def push() -> None:
+                gate.wait()
+                queue.push(Greet(name="child"))
+
+            pushers = [threading.Thread(target=push) for _ in range(8)]
+            for each in pushers:
+                each.start()
+            for each in pushers:
+                each.join()
+            loops = [each for each in threading.enumerate() if each.name == "headrace-sync"]
+            app.sync().close()
+            os._exit(0 if len(loops) == 1 else 2)
+        finally:
+            os._exit(1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert queue.info().waiting == 9
+    app.sync().close()
+
+
+def test_threads_that_push_first_load_one_app(monkeypatch: pytest.MonkeyPatch, make_app: MakeApp) -> None:
+    made: list[Headrace] = []
+
+    def load() -> Headrace:
+        time.sleep(0.05)
+        made.append(make_app())
+        return made[-1]
+
+    monkeypatch.setattr(Headrace, "load", load)
+    pushers = [threading.Thread(target=Greet(name=str(n)).push_sync) for n in range(8)]
+    for each in pushers:
+        each.start()
+    for each in pushers:
+        each.join()
+    (app,) = made
+    try:
+        assert app.sync().queue().info().waiting == 8
+    finally:
+        context.leave(app)
+        app.sync().close()
+
+
+def test_a_script_that_only_pushes_ends_without_a_word(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(
+        "from headrace import Job\n\nclass Quiet(Job):\n    def handle(self): ...\n\nQuiet().push_sync()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "always", "script.py"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.stdout, done.stderr, done.returncode) == ("", "", 0)
+
+
+def test_no_call_waits_for_ever_when_the_app_is_closed(make_app: MakeApp) -> None:
+    app = make_app()
+    queue = app.sync().queue()
+    ended: list[str] = []
+
+    def push() -> None:
+        for number in range(100):
+            try:
+                queue.push(Greet(name=str(number)))
+                ended.append("pushed")
+            except BackendUnavailable as error:
+                assert "the app was closed" in str(error)
+                ended.append("cancelled")
+
+    pushers = [threading.Thread(target=push, daemon=True) for _ in range(4)]
+    for each in pushers:
+        each.start()
+    while len(ended) < 400 and any(each.is_alive() for each in pushers):
+        app.sync().close()
+    for each in pushers:
+        each.join(10)
+    assert len(ended) == 400
+    app.sync().close()
+    assert "headrace-sync" not in threads()
+
+
 async def test_blocking_on_an_event_loops_own_thread_is_refused(make_app: MakeApp) -> None:
+    app = make_app()
     with pytest.raises(WrongContext, match=r"await push\(\) instead"):
-        make_app().queue().push_sync(Greet(name="a"))
+        app.queue().push_sync(Greet(name="a"))
+    with pytest.raises(WrongContext, match=r"await queue\.info\(\) instead"):
+        app.sync().queue().info()
+
+
+def test_the_listeners_of_one_loop_do_not_hold_up_another(make_app: MakeApp) -> None:
+    app = make_app()
+    heard: list[str] = []
+
+    @listen(JobPushed)
+    async def slow(event: JobPushed) -> None:
+        await asyncio.sleep(0.2)
+        heard.append(event.message.name)
+
+    async def main() -> None:
+        async with app:
+            app.events.add(slow)
+            await app.queue().push(GreetFromHandler())
+            await app.worker().run(until_empty=True)
+
+    asyncio.run(main())
+    assert "GreetFromHandler" in heard
+    app.sync().close()
+    assert sorted(heard) == ["Greet", "GreetFromHandler"]
+    assert ran == ["pushed by a sync handler"]
 
 
 def test_a_bare_push_without_an_event_loop_names_its_twin() -> None:

@@ -86,6 +86,12 @@ async def main() -> None:
     await SendWelcome(user_id=1).push(delay="5")  # wrong
     await SendWelcome(user_id=1).push(countdown=5)  # wrong
     await SendWelcome(user_id=1).push(on_duplicate="merge")  # wrong
+    await SendWelcome(user_id=1).push(retry_seconds=[1, 5], headers={"a": "b"})
+    await SendWelcome(user_id=1).push(retry_seconds={"base": 1})
+    await SendWelcome(user_id=1).push(retry_seconds="5")  # wrong
+    pushed: str = SendWelcome(user_id=1).push_sync(delay=5)
+    SendWelcome(user_id=1).push_sync(dealy=5)  # wrong
+    SendWelcome(user_id=1).push_sync(max_retries="two")  # wrong
     wrong_identifier: int = await SendWelcome(user_id=1).push()  # wrong
 
     length: int = await plain("a")
@@ -103,6 +109,11 @@ async def main() -> None:
         await queue.push(work, delay=datetime.now().astimezone(), id=identifier)
         await queue.push(resize)  # wrong
         await queue.push("SendWelcome")  # wrong
+        await queue.push(work, dealy=5)  # wrong
+        queue.push_sync(work, delay=5)
+        queue.push_sync(work, dealy=5)  # wrong
+        queue.capabilities.require("sqlite", "peek")
+        queue.capabilities.require("sqlite", "peak")  # wrong
         identifiers: list[str] = await queue.push_many([SendWelcome(user_id=n) for n in range(3)])
         waiting: int | None = (await queue.info()).waiting
         await queue.reload("failed", limit=5)
@@ -114,3 +125,5 @@ async def main() -> None:
     sync = Headrace({}).sync().queue("default")
     sync.push(work)
     sync.push("work")  # wrong
+    sync.push(work, delay=timedelta(minutes=1))
+    sync.push(work, dealy=5)  # wrong

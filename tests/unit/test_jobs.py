@@ -2,6 +2,7 @@
 
 import dataclasses
 import enum
+import math
 import uuid
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from headrace import Job, job
+from headrace import Job, Retry, job
 from headrace.codec import JobCodec
 from headrace.config import Backoff
 from headrace.errors import InvalidPayload, JobError, UnknownJob
@@ -118,8 +119,12 @@ def test_a_field_that_is_not_known_here_is_no_damage_but_news() -> None:
     codec = JobCodec(Small)
     with pytest.raises(UnknownJob, match="Small has no field 'colour' here"):
         codec.decode(b'{"number": 1, "colour": "red"}')
+    with pytest.raises(UnknownJob, match="Small has no field 'count' here"):
+        codec.decode(b'{"count": 1}')  # renamed by a newer version
     with pytest.raises(InvalidPayload, match="missing required field `number`"):
         codec.decode(b"{}")
+    with pytest.raises(InvalidPayload, match="Expected `object`"):
+        codec.decode(b"[]")
 
 
 def test_a_field_that_cannot_be_carried_is_named() -> None:
@@ -130,6 +135,20 @@ def test_a_field_that_cannot_be_carried_is_named() -> None:
 
     with pytest.raises(JobError, match="Odd: its fields cannot be carried"):
         JobCodec(Odd)
+
+    class Text(str):
+        __slots__ = ()
+
+    for kind in (complex, Text, list[complex], dict[str, Text | None]):
+
+        class Foreign(Job):
+            fine: object
+            thing: kind  # type: ignore[valid-type]
+
+            async def handle(self) -> None: ...
+
+        with pytest.raises(JobError, match="Foreign: its fields cannot be carried: 'thing' holds <class"):
+            JobCodec(Foreign)
 
 
 def test_jobs_are_frozen_keyword_only_dataclasses() -> None:
@@ -199,13 +218,17 @@ def test_a_field_that_would_shadow_a_method_is_refused(field: str) -> None:
     ("options", "message"),
     [
         ({"unique": "nobody"}, "unique='nobody' is not one of its fields: user"),
-        ({"max_retries": -1}, "max_retries is -1"),
-        ({"max_retries": True}, "max_retries is True"),
-        ({"retry_seconds": []}, "retry_seconds is"),
-        ({"retry_seconds": "5s"}, "retry_seconds is '5s'"),
-        ({"retry_seconds": {"bass": 1}}, "retry_seconds is"),
-        ({"handle_timeout": -5}, "handle_timeout is -5"),
-        ({"on_timeout": "kill"}, "on_timeout is 'kill'"),
+        ({"max_retries": -1}, "max_retries: found -1; allowed: a whole number, 0 or more"),
+        ({"max_retries": True}, "max_retries: found true"),
+        ({"retry_seconds": "5s"}, 'retry_seconds: found "5s"; allowed: a number of seconds'),
+        ({"retry_seconds": [1, -1]}, "retry_seconds[1]: found -1"),
+        ({"retry_seconds": math.inf}, "retry_seconds: found inf"),
+        ({"retry_seconds": {"bass": 1}}, 'retry_seconds.bass: is unknown; did you mean "base"?'),
+        ({"retry_seconds": {"base": "x"}}, 'retry_seconds.base: found "x"'),
+        ({"retry_seconds": Backoff(base=-1)}, "retry_seconds.base: found -1"),
+        ({"handle_timeout": -5}, "handle_timeout: found -5; allowed: a number of seconds, 0 or more"),
+        ({"handle_timeout": math.nan}, "handle_timeout: found nan"),
+        ({"on_timeout": "kill"}, 'on_timeout: found "kill"; allowed: "cancel" or "continue"'),
         ({"on_duplicate": "merge"}, "on_duplicate is 'merge'"),
     ],
 )
@@ -217,6 +240,19 @@ def test_a_wrong_option_is_refused_where_it_stands(options: dict[str, Any], mess
 
     assert message in str(error.value)
     assert "Wrong: " in str(error.value)
+
+
+def test_retry_seconds_may_be_written_in_every_way_that_the_configuration_takes() -> None:
+    def schedule(value: Any) -> Any:
+        class Scheduled(Job, retry_seconds=value):
+            async def handle(self) -> None: ...
+
+        return Scheduled.job_options.retry_seconds
+
+    assert schedule(5) == 5.0
+    assert schedule(range(3)) == schedule((0, 1, 2)) == (0.0, 1.0, 2.0)
+    assert schedule({"base": 1, "max": 9}) == schedule(Backoff(base=1, max=9)) == Backoff(base=1.0, max=9.0)
+    assert schedule([]) == 10.0
 
 
 def test_an_option_that_does_not_exist_is_refused() -> None:
@@ -253,5 +289,12 @@ def test_retry_schedules() -> None:
     assert retry_delay(growing, 100_000) == 10
     jittered = [retry_delay(Backoff(base=1, factor=1, max=1, jitter=0.5), 0) for _ in range(200)]
     assert min(jittered) >= 0.5
-    assert max(jittered) <= 1.5
-    assert max(jittered) - min(jittered) > 0.5
+    assert max(jittered) <= 1
+    assert max(jittered) - min(jittered) > 0.25
+
+
+@pytest.mark.parametrize("delay", [-1, math.nan, math.inf, timedelta(seconds=-1)])
+def test_a_retry_cannot_be_asked_for_in_the_past_or_never(delay: Any) -> None:
+    with pytest.raises(ValueError, match="Retry: delay is"):
+        Retry(delay=delay)
+    assert Retry(timedelta(minutes=1)).delay == 60

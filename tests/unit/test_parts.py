@@ -1,6 +1,8 @@
 """The engine's small parts, each by itself."""
 
 import asyncio
+import os
+import random
 from collections.abc import Sequence
 
 import pytest
@@ -8,8 +10,8 @@ import pytest
 from headrace.availability import Availability
 from headrace.batching import Batcher
 from headrace.errors import BackendUnavailable
+from headrace.ids import new_id
 from headrace.notes import make_note, note_of
-from headrace.queue import new_id
 
 
 async def test_what_comes_in_during_a_call_goes_out_with_the_next() -> None:
@@ -105,3 +107,22 @@ def test_ids_are_uuids_of_version_7_that_differ_and_are_in_order_of_time() -> No
     assert len(set(ids)) == len(ids)
     assert all(len(each) == 32 and each[12] == "7" and each[16] in "89ab" for each in ids)
     assert [each[:12] for each in ids] == sorted(each[:12] for each in ids)
+
+
+def test_ids_differ_after_a_fork_and_whatever_the_program_seeds() -> None:
+    new_id()
+    reading, writing = os.pipe()
+    random.seed(5)
+    child = os.fork()
+    ids = {new_id()[16:] for _ in range(100)}
+    if not child:
+        # In the child nothing of pytest may run on.
+        os.write(writing, " ".join(ids).encode())
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as file:
+        of_child = set(file.read().split())
+    os.waitpid(child, 0)
+    random.seed(5)
+    again = {new_id()[16:] for _ in range(100)}
+    assert len(ids | of_child | again) == 300

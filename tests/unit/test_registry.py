@@ -11,6 +11,7 @@ import pytest
 from headrace.config import Config
 from headrace.driver import Backend
 from headrace.errors import BackendUnavailable, ConfigError, UnknownBackend
+from headrace.events import Event, Listener
 from headrace.registry import InstalledBackend, Registry
 
 #: A plugin with the least that a backend has.
@@ -253,14 +254,24 @@ def test_capabilities_that_are_none_are_refused(install: Install) -> None:
 
 
 def test_the_listeners_of_loaded_plugins_are_given_once(install: Install) -> None:
-    install(SOUND + "\n    @hookimpl\n    def headrace_listeners():\n        return [print]\n")
+    hook = "    @hookimpl\n    def headrace_listeners():\n        return [listen(Event)(print)]\n"
+    install(f"{SOUND}\n    from headrace.events import Event, listen\n{hook}")
     registry = Registry()
+    printed = [Listener((Event,), print)]
     assert list(registry.listeners()) == []
     build(registry=registry)
     build("second", {"second": {"plugin": "ledger"}}, registry)
-    assert list(registry.listeners()) == [print]
+    assert list(registry.listeners()) == printed
     build("memory", registry=registry)
-    assert list(registry.listeners()) == [print]
+    assert list(registry.listeners()) == printed
+
+
+def test_a_listener_that_is_not_marked_as_one_is_refused(install: Install) -> None:
+    install(SOUND + "\n    @hookimpl\n    def headrace_listeners():\n        return [print]\n")
+    registry = Registry()
+    build(registry=registry)
+    with pytest.raises(ConfigError, match="headrace_listeners gave <built-in function print>, which is not marked"):
+        list(registry.listeners())
 
 
 def test_a_listeners_hook_that_raises_is_told(install: Install) -> None:
