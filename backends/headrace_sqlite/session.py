@@ -17,6 +17,7 @@ from headrace_sqlite import schema, statements
 from headrace_sqlite.clock import Clock, Machine
 from headrace_sqlite.disk import Log
 from headrace_sqlite.errors import is_busy, translate, translated
+from headrace_sqlite.forks import open_files
 from headrace_sqlite.settings import SqliteSettings
 from headrace_sqlite.threads import Threads
 from headrace_sqlite.transactions import Transactions
@@ -55,6 +56,7 @@ class Session:
         self._file = file
         self._process = os.getpid()
         self._connection, self._assistant = self._connections = connections
+        open_files.opened(file)
         self._clock = clock
         self._threads = Threads()
         (page_size,) = self._connection.execute("PRAGMA page_size").fetchone()
@@ -114,9 +116,16 @@ class Session:
 
     async def read(self, look: Callable[[sqlite3.Connection, int], T]) -> T:
         """Look at the file from a thread, at one moment's state, while the loop goes on."""
-        async with self.transactions.assistant_free:
+        await self.transactions.assistant_free.acquire()
+        try:
             self.transactions.check_open()
-            return await self._threads.run(lambda: self._look(look))
+            looking = self._threads.run(lambda: self._look(look))
+        except BaseException:
+            self.transactions.assistant_free.release()
+            raise
+        # Whoever asked may stop waiting; the connection is free only when the thread is done with it.
+        looking.add_done_callback(lambda _: self.transactions.assistant_free.release())
+        return await asyncio.shield(looking)
 
     def _look(self, look: Callable[[sqlite3.Connection, int], T]) -> T:
         with translated(self._path):
@@ -139,6 +148,7 @@ class Session:
         self._log.close()
         for connection in self._connections:
             connection.close()
+        open_files.closed(self._file)
 
 
 def missing(path: Path) -> BackendUnavailable:
@@ -166,6 +176,7 @@ async def open_session(path: Path, settings: SqliteSettings, machine: Machine) -
 def _open(path: Path, settings: SqliteSettings, clock: Clock) -> Session:
     """One try, which leaves nothing behind if it fails."""
     file = identity(path)
+    open_files.check(file, path)
     connections: list[sqlite3.Connection] = []
     try:
         connection = schema.connect(path)

@@ -16,6 +16,7 @@ import msgspec
 from headrace.availability import Availability
 from headrace.batching import Batcher
 from headrace.context import set_current
+from headrace.delays import after_hop, is_hop, split
 from headrace.driver import Channel, Driver, Message, Note, RestingChannel, Result, Settled
 from headrace.errors import (
     BackendError,
@@ -34,7 +35,7 @@ from headrace.job import Job
 from headrace.notes import note_of
 from headrace.plans import Plans
 from headrace.prefetch import Prefetch
-from headrace.queue import REMAINING_HEADER, Queue, hop
+from headrace.queue import Queue
 from headrace.retry import retry_delay
 from headrace.suspects import NotInChild, run_in_child
 
@@ -128,8 +129,8 @@ class QueueConsumer:
     def _accept_unusual(self, execution: Execution) -> None:
         """A delivery that died before, or carries headers: perhaps not for running, or not here."""
         message, most = execution.message, self.settings.max_redeliveries
-        if REMAINING_HEADER in message.headers:
-            self._return(execution, hop(message, self.capabilities.max_delay))
+        if is_hop(message):
+            self._return(execution, after_hop(message))
         elif execution.redeliveries > 2 * most:
             error = WorkerDied(f"its worker ended {execution.redeliveries} times while it was running or waiting to")
             self._fail(execution, error, "failed")
@@ -358,10 +359,7 @@ class QueueConsumer:
 
     def _return(self, execution: Execution, message: Message, then: Callable[[], None] | None = None) -> None:
         """Give a message back, now or later. Deliveries that died are folded into it."""
-        remaining = message.delay - self.capabilities.max_delay
-        if remaining > 0:
-            headers = {**message.headers, REMAINING_HEADER: repr(remaining)}
-            message = msgspec.structs.replace(message, delay=self.capabilities.max_delay, headers=headers)
+        message = split(message, message.delay, self.capabilities.max_delay)
         if message.deaths != execution.redeliveries:
             message = msgspec.structs.replace(message, deaths=execution.redeliveries)
         execution.settling = True

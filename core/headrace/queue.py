@@ -15,8 +15,7 @@ import msgspec
 
 from headrace.config import QueueSettings
 from headrace.context import PushCoroutine, require_loop
-from headrace.delays import REMAINING_HEADER as REMAINING_HEADER
-from headrace.delays import after_hop, seconds_of, split
+from headrace.delays import seconds_of, split
 from headrace.driver import NO_HEADERS, Backend, Capabilities, Channel, Driver, Info, Message, RestingChannel
 from headrace.errors import BackendError, BackendUnavailable, ConfigError, JobError, MessageTooLarge, PushFailed
 from headrace.events import JobPushed
@@ -350,12 +349,6 @@ class Queue:
 
     def _page_size(self) -> int:
         return min(_PAGE, self.capabilities.max_batch)
-
-
-def hop(message: Message, longest: float) -> Message:
-    """A message that comes from one hop of a delay longer than the backend's, as it goes into the next."""
-    rest = after_hop(message)
-    return split(rest, rest.delay, longest)
 
 
 def _checked_headers(headers: Mapping[str, str]) -> dict[str, str]:

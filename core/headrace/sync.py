@@ -1,8 +1,8 @@
 """headrace from code that runs on no event loop: Django, Flask, scripts, sync handlers.
 
 Owns one thread with an event loop per app, made when first needed and shared by every
-thread that calls; so a push costs no connection of its own. After a fork the child makes
-its own; at exit what is open is closed.
+thread that calls; so a push costs no connection of its own. It is closed before a fork, and
+made anew after it in parent and child; at exit what is open is closed.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ import os
 import threading
 import weakref
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Final, TypeVar, Unpack
 
 from headrace.driver import Channel, Info, RestingChannel
 from headrace.errors import BackendUnavailable, WrongContext
@@ -29,13 +29,18 @@ T = TypeVar("T")
 
 logger = logging.getLogger("headrace")
 
+#: Seconds that a fork waits for calls of other threads; a push has an answer, or none, within five.
+_LONGEST_CALL: Final = 10.0
+
 
 class _Session:
     """An app on an event loop in a thread, from the first blocking call until it is closed."""
 
-    def __init__(self, make_app: "Callable[[asyncio.AbstractEventLoop], Headrace]") -> None:
+    def __init__(self, owner: "SyncPortal", make_app: "Callable[[asyncio.AbstractEventLoop], Headrace]") -> None:
+        self.owner = owner  # lives as long as the thread: it is what the exit closes
         self.loop = asyncio.new_event_loop()
         self._calls: set[asyncio.Task[Any]] = set()
+        self._pending: set[concurrent.futures.Future[Any]] = set()
         self.thread = threading.Thread(target=self._serve, name="headrace-sync", daemon=True)
         try:
             self.app = make_app(self.loop)
@@ -46,7 +51,14 @@ class _Session:
 
     def submit(self, action: "Callable[[Headrace], Awaitable[T]]") -> "concurrent.futures.Future[T]":
         """Begin ``action`` on the loop."""
-        return asyncio.run_coroutine_threadsafe(self._run(action), self.loop)
+        future = asyncio.run_coroutine_threadsafe(self._run(action), self.loop)
+        self._pending.add(future)
+        future.add_done_callback(self._pending.discard)
+        return future
+
+    def finish(self) -> None:
+        """Wait for the calls that were begun, for as long as any of them may rightly take."""
+        concurrent.futures.wait(tuple(self._pending), timeout=_LONGEST_CALL)
 
     def close(self) -> None:
         """Cancel the calls that run, close the app, end the thread."""
@@ -96,6 +108,7 @@ class SyncPortal:
         #: What the parents of this process had open: not ours to use, nor to close by forgetting it.
         self._inherited: list[_Session] = []
         self._registered = False
+        self._forking = False
 
     def call(self, action: "Callable[[Headrace], Awaitable[T]]", instead: str) -> T:
         """Run ``action`` on the portal's loop and return its result; raises what it raises.
@@ -112,7 +125,7 @@ class SyncPortal:
             session = self._session
             if session is None:
                 self._register()
-                session = self._session = _Session(self._make_app)
+                session = self._session = _Session(self, self._make_app)
             future = session.submit(action)
         try:
             return future.result()
@@ -133,7 +146,11 @@ class SyncPortal:
         if self._registered:
             return
         self._registered = True
-        os.register_at_fork(after_in_child=_call_if_alive(self._forked))
+        os.register_at_fork(
+            before=_call_if_alive(self._before_fork),
+            after_in_parent=_call_if_alive(self._after_fork),
+            after_in_child=_call_if_alive(self._forked),
+        )
         closing = _call_if_alive(self.close)
         try:
             # As `concurrent.futures` does: with `atexit` we would come after it has closed all
@@ -142,9 +159,31 @@ class SyncPortal:
         except (AttributeError, RuntimeError):  # the latter: the exit has begun
             atexit.register(closing)
 
+    def _before_fork(self) -> None:
+        """Let calls end and close what is open, and let none in until after the fork.
+
+        A child must not inherit open connections, even unused: SQLite's locks, for one, belong
+        to a process, and what the library knows of them is copied with it. Both processes
+        open their own when they next push.
+        """
+        if self._session is not None and self._session.thread is threading.current_thread():
+            return  # a listener forks, on the very loop that would have to be closed
+        self._lock.acquire()
+        self._forking = True
+        session, self._session = self._session, None
+        if session is not None:
+            session.finish()
+            session.close()
+
+    def _after_fork(self) -> None:
+        if self._forking:
+            self._forking = False
+            self._lock.release()
+
     def _forked(self) -> None:
         """In the child of a fork, where this is its only thread: the lock may have been held by another."""
         self._lock = threading.Lock()
+        self._forking = False
         if self._session is not None:
             self._inherited.append(self._session)
             self._session = None

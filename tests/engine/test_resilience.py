@@ -351,7 +351,9 @@ async def test_a_worker_until_empty_ends_though_one_is_past_its_timeout(make_app
 
 
 async def test_a_worker_ends_when_one_queue_of_its_group_can_run_no_more(make_app: MakeApp) -> None:
-    async with make_app(queues={"one": {"concurrent": {"limit": 1}, "shutdown_timeout": 0.05}, "many": {"shutdown_timeout": 0.05}}) as app:
+    async with make_app(
+        queues={"one": {"concurrent": {"limit": 1}, "shutdown_timeout": 0.05}, "many": {"shutdown_timeout": 0.05}}
+    ) as app:
         await app.queue("one").push_many([Overrunning(), OfOne()])
         worker = app.worker("one", "many")
         async with asyncio.timeout(40):

@@ -202,6 +202,16 @@ def test_a_script_that_only_pushes_ends_without_a_word(tmp_path: Path) -> None:
     assert (done.stdout, done.stderr, done.returncode) == ("", "", 0)
 
 
+def test_what_a_forgotten_app_has_open_is_closed_at_exit(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(
+        "import gc\nfrom headrace import Headrace, Job\n\nclass Quiet(Job):\n    def handle(self): ...\n\n"
+        "Headrace({'backends': {'sqlite': {'path': 'jobs.db'}}}).sync().queue().push(Quiet())\ngc.collect()\n"
+    )
+    subprocess.run([sys.executable, "script.py"], cwd=tmp_path, timeout=60, check=True)
+    # SQLite leaves its log beside the file unless the last connection is closed.
+    assert {each.name for each in tmp_path.glob("jobs.db*")} == {"jobs.db"}
+
+
 def test_no_call_waits_for_ever_when_the_app_is_closed(make_app: MakeApp) -> None:
     app = make_app()
     queue = app.sync().queue()
@@ -226,6 +236,60 @@ def test_no_call_waits_for_ever_when_the_app_is_closed(make_app: MakeApp) -> Non
     assert len(ended) == 400
     app.sync().close()
     assert "headrace-sync" not in threads()
+
+
+def test_forking_while_threads_push_loses_and_damages_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "jobs.db"
+    app = Headrace({"backend": "sqlite", "backends": {"sqlite": {"path": str(path)}}})
+    queue = app.sync().queue("default")
+    stop, pushed = threading.Event(), [0]
+
+    def push() -> None:
+        while not stop.is_set():
+            queue.push(Greet(name="thread"))
+            pushed[0] += 1
+
+    thread = threading.Thread(target=push)
+    thread.start()
+    children = []
+    for _ in range(5):
+        child = os.fork()
+        if not child:
+            try:
+                for _ in range(20):
+                    queue.push(Greet(name="child"))
+                os._exit(0)
+            finally:
+                os._exit(1)
+        children.append(child)
+    assert [os.waitpid(each, 0)[1] for each in children] == [0] * 5
+    stop.set()
+    thread.join()
+    assert queue.info().waiting == pushed[0] + 100
+    app.sync().close()
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+async def test_a_fork_of_a_process_that_has_the_file_open_for_itself_is_refused_it(tmp_path: Path) -> None:
+    app = Headrace({"backend": "sqlite", "backends": {"sqlite": {"path": str(tmp_path / "jobs.db")}}})
+    async with app:
+        await app.queue().push(Greet(name="parent"))
+        reading, writing = os.pipe()
+        child = os.fork()
+        if not child:
+            try:
+                await asyncio.to_thread(app.sync().queue("default").push, Greet(name="child"))
+            except BackendError as error:
+                os.write(writing, str(error).encode())
+            finally:
+                os._exit(0)
+        os.waitpid(child, 0)
+        os.close(writing)
+        said = os.read(reading, 4096).decode()
+        os.close(reading)
+        assert "start the child by spawn" in said
+        assert (await app.queue().info()).waiting == 1
 
 
 async def test_blocking_on_an_event_loops_own_thread_is_refused(make_app: MakeApp) -> None:
