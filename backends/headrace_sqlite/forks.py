@@ -28,7 +28,7 @@ class OpenFiles:
         if file in self._inherited:
             raise BackendError(
                 f"{path} was open in the process that this one ({os.getpid()}) was forked from, and SQLite would "
-                "damage it here: start the child by spawn, as in multiprocessing.get_context('spawn'), or close it before"
+                "damage it here: start the child by spawn, or close the file before the fork"
             )
 
     def opened(self, file: tuple[int, int] | None) -> None:

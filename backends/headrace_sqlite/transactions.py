@@ -11,7 +11,8 @@ waits for the disk runs in threads. Where another process has the write lock, it
 for again after a pause.
 
 Owns ordering, isolation of requests from one another's errors, and the life of a
-transaction. Does not know what a request does.
+transaction. Does not know what a request does, but for what it says of itself: whether its
+effect must be on the disk, and which queue others may want to look at afterwards.
 """
 
 import asyncio
@@ -152,6 +153,7 @@ class Transactions:
     def _begin(self, source: deque[_Request[Any]]) -> bool:
         """Take the write lock, or see to it that somebody tries again."""
         try:
+            self._roll_back()  # what could not be rolled back in its time
             self._check_file()
             self._connection.execute("BEGIN IMMEDIATE")
         except (sqlite3.Error, BackendUnavailable) as error:
@@ -284,6 +286,9 @@ class Transactions:
             else:
                 self._schedule()
                 await asyncio.sleep(_BUSY_PAUSE)
+        # Closing the last connection is a checkpoint, which a torn log must not meet: see `headrace_sqlite.disk`.
+        if self._log.is_torn and self._begin(deque()):
+            await self._mend()
 
 
 def unsynced(error: BaseException, path: Path) -> BackendError:

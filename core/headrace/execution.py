@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from headrace.context import Current
 from headrace.driver import Delivery, Message
 from headrace.job import Job
+from headrace.queue import RESERVED_HEADER
 
 if TYPE_CHECKING:
     import asyncio
@@ -70,7 +71,8 @@ class Execution(Current):
 
     @property
     def headers(self) -> Mapping[str, str]:
-        return self.delivery.message.headers
+        own = self.delivery.message.headers
+        return {name: value for name, value in own.items() if not name.startswith(RESERVED_HEADER)}
 
     @property
     def deadline(self) -> float | None:

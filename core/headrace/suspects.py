@@ -27,6 +27,7 @@ from headrace.errors import Drop, JobError, Retry, WorkerDied
 from headrace.job import Job
 from headrace.logs import log_to_stderr
 from headrace.notes import note_of
+from headrace.queue import RESERVED_HEADER
 
 if TYPE_CHECKING:
     from headrace.execution import Execution
@@ -227,7 +228,8 @@ class _ChildRun(Current):
 
     @property
     def headers(self) -> Mapping[str, str]:
-        return self._message.headers
+        own = self._message.headers
+        return {name: value for name, value in own.items() if not name.startswith(RESERVED_HEADER)}
 
     @property
     def deadline(self) -> float | None:

@@ -405,7 +405,7 @@ class Worker:
             else:
                 # Not in the loop's own threads, which handlers may have filled, nor in the handlers'.
                 context = contextvars.copy_context()
-                await self.loop.run_in_executor(self._failed_threads, context.run, job.failed, error)
+                await self.loop.run_in_executor(self._failed_threads, lambda: context.run(job.failed, error))
         except asyncio.CancelledError:
             raise
         except BaseException:

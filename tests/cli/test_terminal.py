@@ -1,5 +1,6 @@
 """The same commands on a terminal: tables that fit, questions, and no sequence that a job brought."""
 
+import codecs
 import fcntl
 import os
 import pty
@@ -36,6 +37,7 @@ class Terminal:
         shop.started.append(self.process)  # type: ignore[arg-type]
         self._ours = ours
         self.text = ""
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
 
     def type(self, text: str) -> None:
         os.write(self._ours, text.encode())
@@ -53,7 +55,7 @@ class Terminal:
                 break
             if not part:
                 break
-            self.text += part.decode()
+            self.text += self._decoder.decode(part)
         return self.text
 
     def close(self) -> None:

@@ -35,12 +35,12 @@ chosen = st.lists(texts, max_size=3)
 picks = st.lists(st.integers(0, 30), min_size=1, max_size=4)
 calls = st.one_of(
     st.tuples(st.just("push"), st.lists(st.tuples(sent, delays), min_size=1, max_size=4)),
-    st.tuples(st.just("pop"), st.integers(1, 4), st.sampled_from([5.0, 10.0])),
+    st.tuples(st.just("pop"), st.integers(-1, 4), st.sampled_from([5.0, 10.0])),
     st.tuples(st.just("ack"), picks),
     st.tuples(st.just("retry"), picks, delays),
     st.tuples(st.just("fail"), picks, st.sampled_from(["failed", "timeout"])),
     st.tuples(st.just("extend"), picks, st.sampled_from([1.0, 20.0])),
-    st.tuples(st.just("reload"), st.sampled_from(["failed", "timeout"]), st.none() | st.integers(0, 3)),
+    st.tuples(st.just("reload"), st.sampled_from(["failed", "timeout"]), st.none() | st.integers(-2, 3)),
     st.tuples(st.just("reload ids"), st.sampled_from(["failed", "timeout"]), chosen),
     st.tuples(st.just("forget"), st.sampled_from(["waiting", "delayed", "failed", "timeout"]), chosen),
     st.tuples(st.just("flush"), st.sampled_from(["waiting", "delayed", "failed", "timeout"])),

@@ -7,6 +7,7 @@ import os
 import shutil
 import sqlite3
 import stat
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -383,10 +384,12 @@ class FailingDisk:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.fails = False
+        self.seconds = 0.0
         self.synced: list[str] = []
         monkeypatch.setattr(disk, "_sync", self.sync)
 
     def sync(self, descriptor: int) -> None:
+        time.sleep(self.seconds)
         if self.fails:
             raise OSError(errno.EIO, "Input/output error")
         self.synced.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
@@ -428,8 +431,20 @@ async def test_after_a_failed_sync_nothing_is_confirmed_before_the_log_is_writte
     assert set(failing.synced) == {str(log)}
     assert ids(await drain(driver)) == ["before", "a", "c"]
     written.clear()
-    await driver.push([message("d")])
-    assert not written
+    failing.seconds = 0.02
+    pushing = [asyncio.create_task(driver.push([message()])) for _ in range(3)]
+    for _ in range(3):
+        await asyncio.sleep(0.005)
+        await driver.pop(1, 0)
+    await asyncio.gather(*pushing)
+    assert not written  # a sync under way is no failure
+    failing.fails = True
+    with pytest.raises(BackendUnavailable, match="could not be synced"):
+        await driver.push([message()])
+    failing.fails = False
+    await backend.close()
+    assert written  # once more, before the log is copied into the file
+    assert [file.name for file in path.parent.iterdir()] == ["queue.db"]
 
 
 async def test_of_two_syncs_at_once_the_failure_of_one_is_not_the_success_of_the_other(

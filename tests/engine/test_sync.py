@@ -1,7 +1,9 @@
 """Pushing from code that runs on no event loop."""
 
 import asyncio
+import contextlib
 import os
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -12,7 +14,7 @@ from typing import Any
 import pytest
 
 from headrace import Headrace, Job, context, job, listen
-from headrace.errors import BackendUnavailable, UnknownQueue, WrongContext
+from headrace.errors import BackendError, BackendUnavailable, UnknownQueue, WrongContext
 from headrace.events import JobPushed
 
 from .conftest import MakeApp
@@ -279,12 +281,12 @@ async def test_a_fork_of_a_process_that_has_the_file_open_for_itself_is_refused_
         child = os.fork()
         if not child:
             try:
-                await asyncio.to_thread(app.sync().queue("default").push, Greet(name="child"))
+                app.sync().queue("default").push(Greet(name="child"))
             except BackendError as error:
                 os.write(writing, str(error).encode())
             finally:
                 os._exit(0)
-        os.waitpid(child, 0)
+        await asyncio.to_thread(os.waitpid, child, 0)
         os.close(writing)
         said = os.read(reading, 4096).decode()
         os.close(reading)
