@@ -90,6 +90,10 @@ class MemoryDriver(Driver):
         with self._lock:
             return self._queue.flush(channel)
 
+    async def destroy(self) -> None:
+        with self._lock:
+            self._queue.clear()
+
     async def forget(self, channel: Channel, ids: Sequence[str]) -> int:
         with self._lock:
             return self._queue.flush(channel, ids)

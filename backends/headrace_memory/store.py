@@ -281,6 +281,13 @@ class Queue:
             self._remove(entry)
         return len(entries)
 
+    def clear(self) -> None:
+        """`Driver.destroy`: only entries are removed, which makes every ticket and receipt outdated."""
+        for entry in list(self._entries.values()):
+            if entry.channel in self._resting:
+                del self._resting[entry.channel][entry.message.id]
+            self._remove(entry)
+
     def cancel(self, id: str) -> bool:  # noqa: A002 - the contract's word
         self.tick()
         entry = self._entries.get(id)

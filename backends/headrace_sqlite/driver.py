@@ -172,6 +172,13 @@ class SqliteDriver(Driver):
             if deleted < _PIECE:
                 return total
 
+    async def destroy(self) -> None:
+        session, queue = await self._open()
+        while await session.transactions.submit(
+            lambda connection, now: statements.destroy(connection, queue, _PIECE), durable=True
+        ):
+            pass
+
     async def forget(self, channel: Channel, ids: Sequence[str]) -> int:
         if channel == "reserved":
             raise ValueError("what is reserved is in a worker's hands, and cannot be deleted")

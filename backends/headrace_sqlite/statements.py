@@ -266,6 +266,13 @@ def flush(connection: sqlite3.Connection, queue: int, now: int, channel: Channel
     ).rowcount
 
 
+def destroy(connection: sqlite3.Connection, queue: int, limit: int) -> int:
+    """Delete at most ``limit`` messages of a queue, whatever channel they are in."""
+    return connection.execute(
+        "DELETE FROM message WHERE seq IN (SELECT seq FROM message WHERE queue = ? LIMIT ?)", (queue, limit)
+    ).rowcount
+
+
 def newest(connection: sqlite3.Connection) -> int:
     (seq,) = connection.execute("SELECT coalesce(max(seq), 0) FROM message").fetchone()
     return int(seq)

@@ -33,13 +33,18 @@ class Headrace:
 
     ``async with app:`` binds it to the running event loop and makes it the app that a bare
     ``job.push()`` goes to. It may be entered again later, on another loop.
+
+    ``backends`` are ready-made ones, unopened, by the name that the configuration calls
+    them: for those that no plugin can build, such as a wrapper around another.
     """
 
-    def __init__(self, config: Mapping[str, Any] | Config | None = None) -> None:
+    def __init__(
+        self, config: Mapping[str, Any] | Config | None = None, *, backends: Mapping[str, Backend] | None = None
+    ) -> None:
         self.config = config if isinstance(config, Config) else Config.from_mapping(config or {})
         self.registry = Registry()
         self.portal = SyncPortal(self._sibling)
-        self._backends: dict[str, Backend] = {}
+        self._backends = dict(backends or {})
         self._codecs: dict[type[Job], JobCodec[Any]] = {}
         self._events: EventBus | None = None
         self._plugin_listeners: list[Listener[Any]] = []

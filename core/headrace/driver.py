@@ -241,6 +241,15 @@ class Driver(ABC):
     async def info(self) -> Info:
         """Count every channel. `Capabilities.counts` says how far to trust it."""
 
+    @abstractmethod
+    async def destroy(self) -> None:
+        """Remove the queue and all that it holds, whatever channel it is in: nothing of it is left in the backend.
+
+        What was handed out is gone too, and its receipts are stale. For queues that nobody
+        uses any more, and for the conformance kit, which cleans up after itself; a push
+        that comes later makes the queue anew.
+        """
+
     # By capability. The defaults are for backends that do not declare it; core asks first.
 
     async def peek(

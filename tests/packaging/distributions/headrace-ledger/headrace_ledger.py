@@ -145,6 +145,10 @@ class LedgerDriver(Driver):
                 del self._lines[key]
         return len(chosen)
 
+    async def destroy(self) -> None:
+        with self._book.lock:
+            self._lines.clear()
+
     async def info(self) -> Info:
         with self._book.lock:
             now = time.monotonic()

@@ -1,0 +1,129 @@
+"""Cases: single sentences of the contract, each with the code that proves it.
+
+Owns how a case is declared and found. What a case is given is a `headrace.conformance.lab.Lab`;
+how it is run stands in ``runner.py``.
+"""
+
+import importlib
+import inspect
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from headrace.conformance.harness import Ability, Harness
+from headrace.conformance.promises import Promise
+from headrace.driver import Capabilities
+
+if TYPE_CHECKING:
+    from headrace.conformance.lab import Lab
+
+#: What a case may need of the backend: fields of `Capabilities` that are true, and two that have more values.
+Capability = Literal[
+    "durable",
+    "shared",
+    "ordered",
+    "idempotent",
+    "unique",
+    "peek",
+    "cancel",
+    "selective",
+    "wait_ready",
+    "exact_counts",
+    "timed_leases",
+]
+
+#: Seconds that a case may take, unless it says otherwise; a hanging backend costs no more.
+TIME_LIMIT: Final = 30.0
+
+#: The modules that hold cases, in the order of the report.
+MODULES: Final = (
+    "pushing",
+    "delays",
+    "popping",
+    "waiting",
+    "leases",
+    "settling",
+    "order",
+    "unique",
+    "resting",
+    "looking",
+    "claims",
+    "connections",
+    "stateful",
+    "engine",
+    "processes",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One sentence, and its proof."""
+
+    name: str
+    sentence: str
+    promise: Promise
+    run: "Callable[[Lab], Awaitable[None]] | Callable[[Lab], None]"
+    needs: tuple[Capability, ...] = ()  #: capabilities without which there is nothing to prove
+    lacks: tuple[Capability, ...] = ()  #: capabilities with which there is nothing to prove
+    abilities: tuple[Ability, ...] = ()  #: what the harness must be able to do
+    alone: bool = False  #: measures, or disturbs others: nothing else may run beside it
+    long: bool = False  #: takes minutes: only in the long form
+    time_limit: float = TIME_LIMIT  #: seconds
+
+    def obstacle(self, capabilities: Capabilities, harness: Harness, *, long: bool) -> str | None:
+        """Why the case has nothing to prove here; ``None`` if it has."""
+        for capability in self.needs:
+            if not declares(capabilities, capability):
+                return f"needs the capability {capability}"
+        for capability in self.lacks:
+            if declares(capabilities, capability):
+                return f"is for backends without the capability {capability}"
+        for ability in self.abilities:
+            if not harness.offers(ability):
+                return f"needs a harness with {ability}()"
+        return "is part of the long form" if self.long and not long else None
+
+
+def declares(capabilities: Capabilities, capability: Capability) -> bool:
+    """Whether a backend claims it."""
+    if capability == "exact_counts":
+        return capabilities.counts == "exact"
+    if capability == "timed_leases":
+        return capabilities.leases == "timed"
+    return bool(getattr(capabilities, capability))
+
+
+_cases: Final[dict[str, Case]] = {}
+
+
+def case(
+    promise: Promise,
+    *,
+    needs: tuple[Capability, ...] = (),
+    lacks: tuple[Capability, ...] = (),
+    abilities: tuple[Ability, ...] = (),
+    alone: bool = False,
+    long: bool = False,
+    time_limit: float = TIME_LIMIT,
+) -> Callable[[Any], Any]:
+    """Declare a function to be a case. Its name is the sentence in short, its docstring's first paragraph in full."""
+
+    def declare(function: Any) -> Any:
+        sentence = " ".join((inspect.getdoc(function) or "").split("\n\n")[0].split())
+        if not sentence:
+            raise ValueError(f"the case {function.__name__} does not say what it proves")
+        if function.__name__ in _cases:
+            raise ValueError(f"there are two cases named {function.__name__}")
+        _cases[function.__name__] = Case(
+            function.__name__, sentence, promise, function, needs, lacks, abilities, alone, long, time_limit
+        )
+        return function
+
+    return declare
+
+
+def all_cases() -> tuple[Case, ...]:
+    """Every case of the kit, in the order of the report."""
+    for name in MODULES:
+        importlib.import_module(f"headrace.conformance.cases.{name}")
+    return tuple(_cases.values())

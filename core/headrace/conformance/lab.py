@@ -1,0 +1,241 @@
+"""What a case works with: fresh queues on the backend under test, time, expectations, and a broom.
+
+A `Lab` belongs to one case and one event loop. Everything that it made is removed when the case is over.
+"""
+
+import asyncio
+import itertools
+import secrets
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import msgspec
+
+from headrace.conformance.harness import Harness
+from headrace.conformance.recording import Calls, RecordingDriver
+from headrace.driver import Backend, Capabilities, Channel, Delivery, Driver, Info, Message
+from headrace.errors import HeadraceError
+
+#: Seconds that the lease of a case's deliveries lasts where the case is not about leases.
+LONG_LEASE: Final = 60.0
+
+#: Seconds until a wait for something that must come is given up. Generous: it only costs time when a case fails.
+PATIENCE: Final = 10.0
+
+CHANNELS: Final[tuple[Channel, ...]] = ("waiting", "reserved", "delayed", "failed", "timeout")
+
+
+class Mismatch(AssertionError):
+    """What was found is not what the contract says."""
+
+    def __init__(self, about: str, found: object, expected: object) -> None:
+        super().__init__(f"{about}: expected {expected}, found {found}")
+        self.about = about
+        self.found = str(found)
+        self.expected = str(expected)
+
+
+class Lab:
+    """The workplace of one case."""
+
+    def __init__(self, harness: Harness, *, long: bool = False) -> None:
+        self.harness = harness
+        self.long = long
+        self.calls = Calls()
+        self.backend = harness.backend()
+        self.capabilities: Capabilities = self.backend.capabilities
+        self.tick = harness.tick
+        self._prefixes: list[str] = []
+        self._opened: list[Backend] = []
+        self._numbers = itertools.count(1)
+        self._run = secrets.token_hex(4)
+
+    # Making things.
+
+    async def open(self) -> None:
+        """Open the backend. Called before the case."""
+        await self._open(self.backend)
+
+    async def clone(self) -> Backend:
+        """Another opened backend for the same place, as another process would have."""
+        return await self._open(self.backend.clone())
+
+    async def _open(self, backend: Backend) -> Backend:
+        self._opened.append(backend)
+        await backend.open()
+        return backend
+
+    def prefix(self, text: str = "") -> str:
+        """A prefix that nobody else uses, removed after the case. ``text`` becomes part of it."""
+        made = f"{{conform-{self._run}-{len(self._prefixes) + 1}{text}}}"
+        self._prefixes.append(made)
+        return made
+
+    def queue(
+        self,
+        prefix: str | None = None,
+        *,
+        lease_seconds: float = LONG_LEASE,
+        on: Backend | None = None,
+        title: str = "",
+    ) -> Driver:
+        """A driver whose calls are recorded: of a fresh queue, or of ``prefix``, on ``on`` or the case's backend."""
+        driver = (on or self.backend).driver(prefix or self.prefix(), lease_seconds=lease_seconds)
+        return RecordingDriver(driver, self.calls, title or "queue")
+
+    def message(self, id: str | None = None, **fields: Any) -> Message:  # noqa: A002 - the contract's word
+        """A message with an id of its own, unless one is given."""
+        fields = {"name": "conformance.Job", "body": b"{}", **fields}
+        return Message(id=id or f"m{next(self._numbers)}", **fields)
+
+    def messages(self, count: int, **fields: Any) -> list[Message]:
+        return [self.message(**fields) for _ in range(count)]
+
+    # Time.
+
+    async def elapse(self, seconds: float) -> None:
+        """Let time pass, for the backend and for us."""
+        self.calls.note(f"{seconds:g} s pass")
+        await asyncio.sleep(seconds)
+
+    # Doing things that many cases do.
+
+    async def take(self, queue: Driver, count: int, *, patience: float = PATIENCE) -> list[Delivery]:
+        """Pop until ``count`` deliveries are there: a pop may give fewer than it could. Fails if they do not come."""
+        taken: list[Delivery] = []
+        deadline = time.monotonic() + patience
+        while len(taken) < count:
+            limit = min(count - len(taken), self.capabilities.max_batch)
+            taken += await queue.pop(limit, min(1.0, patience))
+            if time.monotonic() > deadline:
+                break
+        self.expect("how many deliveries came", len(taken), count)
+        return taken
+
+    async def take_one(self, queue: Driver, *, patience: float = PATIENCE) -> Delivery:
+        (delivery,) = await self.take(queue, 1, patience=patience)
+        return delivery
+
+    async def drain(self, queue: Driver) -> list[Delivery]:
+        """Pop until nothing comes any more."""
+        taken: list[Delivery] = []
+        while deliveries := await queue.pop(min(100, self.capabilities.max_batch), self.tick):
+            taken += deliveries
+        return taken
+
+    async def in_batches(self, verb: Any, items: Sequence[Any], *arguments: Any) -> list[Any]:
+        """Call a batch verb with any number of items, as many at a time as the backend takes."""
+        results: list[Any] = []
+        for start in range(0, len(items), self.capabilities.max_batch):
+            results += await verb(items[start : start + self.capabilities.max_batch], *arguments)
+        return results
+
+    # Expecting.
+
+    def expect(self, about: str, found: object, expected: object) -> None:
+        """Fail unless both are equal."""
+        if found != expected:
+            raise Mismatch(about, _readable(found), _readable(expected))
+
+    def expect_that(self, condition: bool, about: str, found: object, expected: str) -> None:
+        """Fail unless the condition holds; ``expected`` says it in words."""
+        if not condition:
+            raise Mismatch(about, _readable(found), expected)
+
+    def expect_same(self, about: str, found: Message, expected: Message) -> None:
+        """Fail unless two messages agree in every field, naming those in which they do not."""
+        fields = [name for name in Message.__struct_fields__ if getattr(found, name) != getattr(expected, name)]
+        if fields:
+            raise Mismatch(
+                f"{about}, field {' and '.join(fields)}",
+                ", ".join(_readable(getattr(found, name)) for name in fields),
+                ", ".join(_readable(getattr(expected, name)) for name in fields),
+            )
+
+    async def expect_nothing(self, about: str, queue: Driver) -> None:
+        """Fail if the queue hands something out."""
+        self.expect(f"what is handed out {about}", ids(await queue.pop(1, 0)), [])
+
+    async def expect_counts(self, about: str, queue: Driver, **counts: int) -> None:
+        """Hold `Driver.info` against the counts that must be; channels that are not named are empty.
+
+        Exact counts at once, approximate ones within `PATIENCE`; what is unknown is not asked.
+        """
+        expected = {channel: counts.get(channel, 0) for channel in CHANNELS}
+        found: Mapping[str, int] = {}
+        deadline = time.monotonic() + (0 if self.capabilities.counts == "exact" else PATIENCE)
+        while True:
+            info = await queue.info()
+            found = {name: getattr(info, name) for name in expected if getattr(info, name) is not None}
+            if all(expected[name] == count for name, count in found.items()):
+                return
+            if time.monotonic() > deadline:
+                break
+            await asyncio.sleep(self.tick)
+        known = {name: expected[name] for name in found}
+        raise Mismatch(f"the counts {about}", _filled(found), _filled(known))
+
+    @asynccontextmanager
+    async def expect_raises(self, about: str, *kinds: type[BaseException]) -> AsyncIterator[None]:
+        """Fail unless the block raises one of these errors."""
+        names = " or ".join(kind.__name__ for kind in kinds)
+        try:
+            yield
+        except kinds:
+            return
+        except Exception as error:
+            raise Mismatch(about, f"{type(error).__module__}.{type(error).__name__}: {error}", names) from error
+        raise Mismatch(about, "no error", names)
+
+    # Cleaning up.
+
+    async def close(self) -> None:
+        """Remove every queue that was made, and close what was opened; raises the first error, after all was tried."""
+        errors: list[Exception] = []
+        if self._prefixes and self._opened:
+            broom = self.backend.clone()
+            try:
+                await broom.open()
+                for prefix in self._prefixes:
+                    await broom.driver(prefix).destroy()
+            except Exception as error:
+                errors.append(error)
+            finally:
+                self._opened.append(broom)
+        for backend in reversed(self._opened):
+            try:
+                await backend.close()
+            except Exception as error:
+                errors.append(error)
+        self._opened.clear()
+        if errors:
+            raise errors[0]
+
+
+def ids(deliveries: Iterable[Delivery]) -> list[str]:
+    return [delivery.message.id for delivery in deliveries]
+
+
+def receipts(deliveries: Iterable[Delivery]) -> list[Any]:
+    return [delivery.receipt for delivery in deliveries]
+
+
+def pairs(deliveries: Iterable[Delivery], **changes: Any) -> list[tuple[Any, Message]]:
+    """Receipts with their messages, with fields changed: what `Driver.retry` and `Driver.fail` take."""
+    return [(each.receipt, msgspec.structs.replace(each.message, **changes)) for each in deliveries]
+
+
+def _readable(value: object) -> str:
+    if isinstance(value, bytes) and len(value) > 100:
+        return f"{len(value)} bytes, {value[:20]!r}..."
+    if isinstance(value, Counter):
+        return _readable(dict(value))
+    text = str(value) if isinstance(value, HeadraceError | Info) else repr(value)
+    return text if len(text) <= 600 else f"{text[:600]}... ({len(text)} characters)"
+
+
+def _filled(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in counts.items() if count) or "all empty"
