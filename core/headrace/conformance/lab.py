@@ -80,11 +80,11 @@ class Lab:
         *,
         lease_seconds: float = LONG_LEASE,
         on: Backend | None = None,
-        title: str = "",
+        title: str = "queue",
     ) -> Driver:
         """A driver whose calls are recorded: of a fresh queue, or of ``prefix``, on ``on`` or the case's backend."""
         driver = (on or self.backend).driver(prefix or self.prefix(), lease_seconds=lease_seconds)
-        return RecordingDriver(driver, self.calls, title or "queue")
+        return RecordingDriver(driver, self.calls, title)
 
     def message(self, id: str | None = None, **fields: Any) -> Message:  # noqa: A002 - the contract's word
         """A message with an id of its own, unless one is given."""
@@ -164,7 +164,7 @@ class Lab:
 
         Exact counts at once, approximate ones within `PATIENCE`; what is unknown is not asked.
         """
-        expected = {channel: counts.get(channel, 0) for channel in CHANNELS}
+        expected: dict[str, int] = {channel: counts.get(channel, 0) for channel in CHANNELS}
         found: Mapping[str, int] = {}
         deadline = time.monotonic() + (0 if self.capabilities.counts == "exact" else PATIENCE)
         while True:

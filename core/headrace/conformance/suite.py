@@ -27,7 +27,7 @@ class DriverSuite:
     A case that a backend's capabilities leave nothing to prove is a skip which names the capability.
     """
 
-    #: A `Harness`, a class of one, or, as a fixture in the class, its module or ``conftest.py``, something that gives one.
+    #: A `Harness`, a class of one, or a fixture that gives one: in the class, its module or ``conftest.py``.
     harness: Any = None
 
     def __init_subclass__(cls, **keywords: Any) -> None:
@@ -43,7 +43,7 @@ def _test(case: Case) -> Callable[[Any, Any], None]:
         __tracebackhide__ = True
         outcome = run_case(_harness(self, request), case, long=LONG in os.environ)
         if outcome.status == "skipped":
-            raise unittest.SkipTest(outcome.reason)
+            raise unittest.SkipTest(outcome.reason or "")
         if outcome.status == "failed":
             raise AssertionError(outcome.told())
 
