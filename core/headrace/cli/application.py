@@ -9,7 +9,7 @@ from typing import Annotated, Final
 import typer
 
 from headrace import __version__
-from headrace.cli import backends, cancel, check, demo, flush, info, push, reload, show, worker
+from headrace.cli import backends, cancel, check, conform, demo, flush, info, push, reload, show, worker
 from headrace.cli import list as listing
 from headrace.cli.session import INTERRUPTED, Session, hush_broken_pipe, report
 
@@ -89,3 +89,4 @@ _add(flush.flush, MOVE, flush.EXAMPLES)
 _add(cancel.cancel, MOVE, cancel.EXAMPLES)
 _add(check.check, SETUP, check.EXAMPLES)
 _add(backends.backends, SETUP, backends.EXAMPLES)
+_add(conform.conform, SETUP, conform.EXAMPLES)

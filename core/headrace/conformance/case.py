@@ -69,6 +69,7 @@ class Case:
     alone: bool = False  #: measures, or disturbs others: nothing else may run beside it
     long: bool = False  #: takes minutes: only in the long form
     time_limit: float = TIME_LIMIT  #: seconds
+    long_factor: int = 1  #: how much longer it may take in the long form, where it does more
 
     def obstacle(self, capabilities: Capabilities, harness: Harness, *, long: bool) -> str | None:
         """Why the case has nothing to prove here; ``None`` if it has."""
@@ -105,6 +106,7 @@ def case(
     alone: bool = False,
     long: bool = False,
     time_limit: float = TIME_LIMIT,
+    long_factor: int = 1,
 ) -> Callable[[Any], Any]:
     """Declare a function to be a case. Its name is the sentence in short, its docstring's first paragraph in full."""
 
@@ -115,7 +117,17 @@ def case(
         if function.__name__ in _cases:
             raise ValueError(f"there are two cases named {function.__name__}")
         _cases[function.__name__] = Case(
-            function.__name__, sentence, promise, function, needs, lacks, abilities, alone, long, time_limit
+            name=function.__name__,
+            sentence=sentence,
+            promise=promise,
+            run=function,
+            needs=needs,
+            lacks=lacks,
+            abilities=abilities,
+            alone=alone,
+            long=long,
+            time_limit=time_limit,
+            long_factor=long_factor,
         )
         return function
 

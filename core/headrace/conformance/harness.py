@@ -63,9 +63,10 @@ class Harness:
 class PluginHarness(Harness):
     """An installed backend, made as its configuration entry would make it. Relative paths start from `folder`."""
 
-    def __init__(self, name: str, options: dict[str, Any] | None = None) -> None:
+    def __init__(self, name: str, options: dict[str, Any] | None = None, *, tick: float = Harness.tick) -> None:
         self.name: Final = name
         self.options: Final = options or {}
+        self.tick = tick
 
     def backend(self) -> Backend:
         config = Config.from_mapping({"backends": {self.name: self.options}}, root=self.folder, environ={})

@@ -4,7 +4,7 @@ from typing import Literal
 
 import msgspec
 
-from headrace.conformance.case import Case
+from headrace.conformance.promises import Promise
 
 Status = Literal["passed", "failed", "skipped"]
 
@@ -17,6 +17,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     sentence: str
     status: Status
     seconds: float = 0.0
+    needs: list[str] = []  #: the capabilities that it proves something of
+    lacks: list[str] = []  #: those of which it proves that they are rightly not claimed
     reason: str | None = None  #: why it was skipped, or in short why it failed
     expected: str | None = None
     found: str | None = None
@@ -25,15 +27,12 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
     def told(self) -> str:
         """A failure as a report shows it: promise, calls, expected, found."""
-        lines = [f"{self.case}: {self.reason}", f"  it proves: {self.sentence}", f"  of the promise: {self.promise}"]
+        title = Promise[self.promise.upper()].value
+        lines = [f"{self.case}: {self.reason}", f"  promise:  {title}", f"  sentence: {self.sentence}"]
         if self.calls:
-            lines += ["  calls, and seconds since the start:", *(f"    {call}" for call in self.calls)]
+            lines += ["  calls, after so many seconds:", *(f"    {call}" for call in self.calls)]
         if self.expected is not None:
             lines += [f"  expected: {self.expected}", f"  found:    {self.found}"]
         if self.details:
-            lines += ["  where:", *(f"    {line}" for line in self.details.splitlines())]
+            lines += ["  where:", *(f"  {line}" for line in self.details.splitlines())]
         return "\n".join(lines)
-
-
-def skipped(case: Case, reason: str) -> Outcome:
-    return Outcome(case=case.name, promise=case.promise.value, sentence=case.sentence, status="skipped", reason=reason)

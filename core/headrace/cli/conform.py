@@ -1,0 +1,227 @@
+"""``headrace conform``: the conformance kit against an installed backend, with a scored report."""
+
+import asyncio
+import contextlib
+import tempfile
+import threading
+import time
+import tomllib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from headrace.app import Headrace
+from headrace.cli.output import Cell, Column, Row, console, on_terminal, plural, say, show_table
+from headrace.cli.session import DONE, FAILED
+from headrace.driver import Backend
+from headrace.errors import BackendError, UnknownBackend
+from headrace.printing import printable_block
+from headrace.tables import show, suggest
+
+if TYPE_CHECKING:
+    from headrace.conformance.case import Case
+    from headrace.conformance.outcome import Outcome
+    from headrace.conformance.report import Report
+
+EXAMPLES = (
+    "headrace conform sqlite",
+    "headrace conform redis --option url=redis://127.0.0.1:6379/9",
+    "headrace conform ledger --case 'a_stale_*' --json report.json",
+)
+
+#: Cases that run side by side, unless said otherwise. Most of them wait most of the time.
+AT_ONCE: Final = 8
+
+
+def complete_backend(incomplete: str) -> list[str]:
+    """Names of installed backends."""
+    return [each.name for each in Headrace({}).registry.names() if each.name.startswith(incomplete)]
+
+
+def conform(
+    context: typer.Context,
+    backend: Annotated[
+        str, typer.Argument(metavar="BACKEND", help="An installed backend's name.", autocompletion=complete_backend)
+    ],
+    option: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE", help="An option of the backend's; may be repeated. Values as in TOML, or text."
+        ),
+    ] = None,
+    case: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Only this case; may be repeated, and may end with *."),
+    ] = None,
+    long: Annotated[
+        bool, typer.Option("--long", help="The long form too: millions of messages, more random calls.")
+    ] = False,
+    tick: Annotated[
+        float,
+        typer.Option(
+            min=0.01, metavar="SECONDS", help="The shortest time that the backend tells apart on this machine."
+        ),
+    ] = 0.25,
+    at_once: Annotated[int, typer.Option(min=1, metavar="N", help="Cases to run side by side.")] = AT_ONCE,
+    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the report as JSON.")] = None,
+    markdown_file: Annotated[
+        Path | None, typer.Option("--markdown", metavar="FILE", help="Write the tables as Markdown.")
+    ] = None,
+) -> None:
+    """Prove that a backend keeps the contract, case by case.
+
+    Takes the backend as it is installed, with the given options and none of the
+    configuration's. Only queues that the kit makes are touched, and they are removed again; a
+    relative path starts from a scratch folder. Exits with 1 if a case failed.
+    """
+    # The kit is imported when it is used: no other command should pay for it.
+    from headrace.conformance import KIT, PluginHarness
+    from headrace.conformance.report import make_report, to_json, to_markdown
+    from headrace.conformance.runner import UnknownCase, run_cases, select
+
+    app = Headrace({})
+    installed = {each.name: each for each in app.registry.names()}
+    if backend not in installed:
+        raise UnknownBackend(f"no backend {show(backend)} is installed; {suggest(backend, installed)}")
+    harness = PluginHarness(backend, _options(option or []), tick=tick)
+    try:
+        cases = select(case or [])
+    except UnknownCase as error:
+        raise typer.BadParameter(f"no case is named {error}.", param_hint="--case") from None
+    began = time.time()
+    with tempfile.TemporaryDirectory(prefix="headrace-conform-") as folder:
+        harness.folder = Path(folder)
+        tested = harness.backend()
+        versions = asyncio.run(_versions(tested))
+    say(printable_block(f"{installed[backend]}: {plural(len(cases), 'case')} against {tested.place}"))
+    outcomes: list[Outcome] = []
+    with _progress(len(cases)) as progress:
+        for outcome in run_cases(harness, cases, long=long, at_once=at_once, began=progress.began):
+            outcomes.append(outcome)
+            progress.ended(outcome)
+    order = {each.name: place for place, each in enumerate(cases)}
+    outcomes.sort(key=lambda outcome: order[outcome.case])
+    report = make_report(
+        tested,
+        outcomes,
+        name=backend,
+        distribution=str(installed[backend]),
+        versions=versions,
+        kit=KIT,
+        began=began,
+        long=long,
+    )
+    _print(report, whole=not case)
+    for file, content in ((json_file, to_json(report)), (markdown_file, to_markdown(report).encode())):
+        if file is not None:
+            file.write_bytes(content)
+    raise typer.Exit(DONE if report.conforms else FAILED)
+
+
+async def _versions(backend: Backend) -> dict[str, str]:
+    """Versions of client and server; of the client alone if the server cannot be reached, which the cases tell."""
+    with contextlib.suppress(BackendError):
+        await backend.open()
+    try:
+        return dict(backend.versions)
+    finally:
+        with contextlib.suppress(BackendError):
+            await backend.close()
+
+
+def _options(given: Sequence[str]) -> dict[str, Any]:
+    """``KEY=VALUE`` pairs as a backend's table; a value that is no TOML is text."""
+    options: dict[str, Any] = {}
+    for each in given:
+        key, equals, value = each.partition("=")
+        if not equals or not key.strip():
+            raise typer.BadParameter(f"{each!r} is not KEY=VALUE.", param_hint="--option")
+        try:
+            options[key.strip()] = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            options[key.strip()] = value
+    return options
+
+
+class _Lines:
+    """Progress where there is no terminal: failures as they come."""
+
+    def began(self, case: "Case") -> None:
+        """Nothing to show yet."""
+
+    def ended(self, outcome: "Outcome") -> None:
+        if outcome.status == "failed":
+            say(f"FAILED {outcome.case}")
+
+
+class _Bar(_Lines):
+    """Progress on a terminal: how far it is, what failed, and what runs."""
+
+    def __init__(self, advance: Callable[[str], None]) -> None:
+        self._advance = advance
+        self._lock = threading.Lock()
+        self._running: dict[str, None] = {}
+        self._failed = 0
+
+    def began(self, case: "Case") -> None:
+        with self._lock:
+            self._running[case.name] = None
+
+    def ended(self, outcome: "Outcome") -> None:
+        with self._lock:
+            self._running.pop(outcome.case, None)
+            self._failed += outcome.status == "failed"
+            failed = f"{self._failed} failed; " if self._failed else ""
+            self._advance(f"{failed}{next(iter(self._running), '')}")
+
+
+@contextlib.contextmanager
+def _progress(count: int) -> Iterator[_Lines]:
+    if not on_terminal():
+        yield _Lines()
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    columns = (BarColumn(bar_width=30), MofNCompleteColumn(), TextColumn("{task.description}", markup=False))
+    with Progress(*columns, console=console(), transient=True) as progress:
+        task = progress.add_task("", total=count)
+        yield _Bar(lambda text: progress.update(task, advance=1, description=text))
+
+
+def _print(report: "Report", *, whole: bool) -> None:
+    failures = [outcome for outcome in report.cases if outcome.status == "failed"]
+    for outcome in failures:
+        say(f"\nFAILED {printable_block(outcome.told())}")
+    say("")
+    rows: list[Row] = [
+        (
+            Cell(each.title, "red" if each.failed else ""),
+            str(each.passed),
+            Cell(str(each.failed), "bold red" if each.failed else "dim"),
+            Cell(str(each.skipped), "dim"),
+        )
+        for each in report.promises
+    ]
+    counts = [Column("passed", right=True), Column("failed", right=True), Column("skipped", right=True)]
+    show_table([Column("promise"), *counts], rows)
+    say("")
+    claims: list[Row] = [
+        (name.replace("_", " "), Cell(verdict, _STYLES.get(verdict, "bold red")))
+        for name, verdict in report.proved.items()
+    ]
+    show_table([Column("capability"), Column("as proved")], claims)
+    reasons = sorted({outcome.reason or "" for outcome in report.cases if outcome.status == "skipped"})
+    if reasons:
+        say("\nSkipped: a case that " + "; ".join(reasons) + ".")
+    versions = ", ".join(f"{name} {version}" for name, version in report.versions.items())
+    say(f"\n{versions}; {report.seconds:g} s")
+    score = report.score
+    verdict = "does NOT conform" if failures else "proved nothing"
+    if report.conforms:
+        verdict = "conforms" if whole else "keeps what the chosen cases ask"
+    say(f"{report.backend} {verdict}: {score.passed} passed, {score.failed} failed, {score.skipped} skipped")
+
+
+_STYLES: Final = {"proved": "green", "untested": "yellow", "not claimed": "dim"}
