@@ -12,7 +12,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
-from headrace.errors import BackendUnavailable
+from headrace.errors import BackendError, BackendUnavailable
 
 logger = logging.getLogger("headrace")
 
@@ -69,8 +69,11 @@ class Caller:
         """Whether it is time to call."""
         return not self._tries or time.monotonic() >= self.retry_at
 
-    async def ask(self, call: Awaitable[T], seconds: float = 0.0) -> T:
-        """One call, which may rightly take ``seconds``. What it raises is noted, and raised on."""
+    async def ask(self, call: Awaitable[T], seconds: float = 0.0, *, again: bool = True) -> T:
+        """One call, which may rightly take ``seconds``. What it raises is noted, and raised on.
+
+        ``again``: what is refused will be asked again, and is logged, once; else the caller tells of it.
+        """
         silence = asyncio.timeout(seconds + _SILENCE)
         try:
             async with silence:
@@ -83,7 +86,8 @@ class Caller:
             self.failed(unavailable)
             raise unavailable from None
         except Exception as error:
-            self.failed(error)
+            if again or isinstance(error, BackendUnavailable):
+                self.failed(error)
             raise
         if self._tries:
             self._tries = 0
@@ -116,4 +120,6 @@ class Caller:
         if isinstance(error, BackendUnavailable):
             self._availability.went_unanswered(self, error)
         elif self._tries == 1:
-            logger.error("%s is refused, and tried again: %s", self._what, error, exc_info=error)
+            # A backend's own error says all; of any other, where it came from is half of the story.
+            origin = None if isinstance(error, BackendError) else error
+            logger.error("%s is refused, and tried again: %s", self._what, error, exc_info=origin)

@@ -28,7 +28,7 @@ import msgspec
 from headrace.errors import ConfigError
 from headrace.retry import retry_delay
 from headrace.settings import Backoff, QueueSettings
-from headrace.worker_process import STOP_SECONDS, Ending, Order
+from headrace.worker_process import STOP_SECONDS, Ending, Farewell, Order
 
 logger = logging.getLogger("headrace")
 
@@ -151,8 +151,9 @@ class Supervisor:
         crashes = 0
         while not self._stopping.is_set():
             started = time.monotonic()
+            ending: Ending | None = None
             try:
-                status = await self._run_one(group)
+                ending = await self._run_one(group)
             except ConfigError as error:
                 # Every process reads the same configuration: the first speaks for all.
                 self._refused = self._refused or error
@@ -160,10 +161,9 @@ class Supervisor:
                 return
             except OSError as error:
                 logger.error("no process could be started for %s: %s", group.name, error)
-                status = None
-            if self._stopping.is_set() or status == Ending.EMPTY:
+            if self._stopping.is_set() or ending is Ending.EMPTY:
                 return
-            if status == Ending.REPLACE:
+            if ending is Ending.REPLACE:
                 crashes = 0
                 continue
             if time.monotonic() - started >= HEALTHY_SECONDS:
@@ -174,24 +174,25 @@ class Supervisor:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), delay)
 
-    async def _run_one(self, group: Group) -> int:
-        """Run one process to its end; its exit status, negative for a signal."""
+    async def _run_one(self, group: Group) -> Ending | None:
+        """Run one process to its end, and say how it ended; ``None`` if it crashed."""
         child = await _Child.start(self._order(group), self._stderr)
         self._children.add(child)
         try:
             if self._stopping.is_set():
                 child.signal(signal.SIGTERM)
             status = await self._ended(child, group)
-            problem = child.last_words()
+            farewell = child.farewell()
         finally:
             self._children.discard(child)
             child.close()
-        if status == Ending.WRONG:
-            raise ConfigError(problem or f"process {child.process.pid} ({group.name}) refused its configuration")
-        told = self._stopping.is_set() and status == -signal.SIGTERM
-        if not told and status not in (Ending.EMPTY, Ending.REPLACE):
+        if farewell is not None:
+            if farewell.ending is Ending.WRONG:
+                raise ConfigError(farewell.problem)
+            return farewell.ending
+        if not (self._stopping.is_set() and status == -signal.SIGTERM):
             logger.error("process %d (%s) %s", child.process.pid, group.name, describe_status(status))
-        return status
+        return None
 
     async def _ended(self, child: "_Child", group: Group) -> int:
         """Wait for the end of a process; for as long as it may take, once all are to stop."""
@@ -255,14 +256,17 @@ class _Child:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.process.pid, number)
 
-    def last_words(self) -> str:
-        """What a process that has ended said on the line: why it refused its configuration."""
+    def farewell(self) -> Farewell | None:
+        """What a process that has ended told on the line; ``None`` if it did not come to that."""
         said = bytearray()
         # It has ended, so all that it said is here; what it forked may hold the line open.
         with contextlib.suppress(OSError):
             while part := self._line.recv(65536):
                 said += part
-        return said.decode(errors="replace")
+        try:
+            return msgspec.json.decode(said, type=Farewell)
+        except msgspec.DecodeError:
+            return None
 
     def close(self) -> None:
         """Let go of the process; one that still runs, because this is cancelled, is killed."""

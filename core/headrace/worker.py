@@ -104,8 +104,9 @@ class Worker:
 
         ``until_empty``: also ends once nothing is waiting, delayed or reserved on any of the queues.
         Cancelled, it stops gracefully too. Raises `ConfigError` or `JobError` before the
-        first message if the declared jobs cannot be run as configured, and `CapabilityError`
-        for ``until_empty`` on a backend that cannot tell when it is.
+        first message if the declared jobs cannot be run as configured, `CapabilityError`
+        for ``until_empty`` on a backend that cannot tell when it is, and `BackendError` if
+        the backend refuses to be opened; one that is out of reach is waited for.
         """
         self.loop = asyncio.get_running_loop()
         self._beat = time.monotonic()
@@ -185,7 +186,7 @@ class Worker:
             caller = consumer.pops
             while True:
                 try:
-                    consumer.driver = await caller.ask(consumer.queue.driver())
+                    consumer.driver = await caller.ask(consumer.queue.driver(), again=False)
                     break
                 except BackendUnavailable:
                     with contextlib.suppress(TimeoutError):

@@ -6,6 +6,7 @@ its parent does. All that it is to do stands in one `Order` on its command line,
 """
 
 import asyncio
+import contextlib
 import enum
 import logging
 import os
@@ -20,7 +21,7 @@ from typing import Final
 import msgspec
 
 from headrace.app import Headrace
-from headrace.errors import CapabilityError, ConfigError, HeadraceError, JobError
+from headrace.errors import BackendError, CapabilityError, ConfigError, HeadraceError, JobError
 from headrace.logs import log_to_stderr
 from headrace.worker import Worker
 
@@ -32,16 +33,26 @@ STOP_SECONDS: Final = 15.0
 #: Seconds that a process has, once its worker has ended, for the application's threads and
 #: exit hooks. A handler's thread that never returns would keep it for ever.
 LEAVE_SECONDS: Final = 3.0
-#: Longest refusal that is sent to the parent: it must fit into a socket's buffer, since nobody reads yet.
-_LONGEST_WORDS: Final = 16 * 1024
+#: Characters of the longest problem that is told: it must fit into a socket's buffer, since nobody reads yet.
+_LONGEST_PROBLEM: Final = 4 * 1024
 
 
-class Ending(enum.IntEnum):
-    """The exit status of a worker process; any other is a crash."""
+class Ending(enum.Enum):
+    """How a worker process ends in good order."""
 
-    EMPTY = 0  #: with ``until_empty``: nothing was left to do
-    WRONG = 2  #: the configuration cannot be used; why was said on the line
-    REPLACE = 3  #: it ended in good order, and there may be more to do
+    EMPTY = "empty"  #: with ``until_empty``: nothing was left to do
+    REPLACE = "replace"  #: it has done its share, and there may be more to do
+    WRONG = "wrong"  #: it cannot work with this configuration, or on this backend as it is
+
+
+class Farewell(msgspec.Struct, frozen=True):
+    """The last thing that a process tells its parent on the line. One that does not tell it has crashed.
+
+    The exit status says nothing: a handler can end its process with any.
+    """
+
+    ending: Ending
+    problem: str = ""  #: with `Ending.WRONG`: what is wrong
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -66,14 +77,17 @@ def main(arguments: list[str]) -> int:
     try:
         app = Headrace.load(order.config)
         worker = app.worker(*order.queues, concurrency=order.concurrency, max_messages=order.max_messages)
-        return asyncio.run(_work(worker, order, watch))
-    except (ConfigError, CapabilityError, JobError) as error:
+        farewell = Farewell(asyncio.run(_work(worker, order, watch)))
+    except (ConfigError, CapabilityError, JobError, BackendError) as error:
         logger.debug("refused", exc_info=True)
-        line.sendall(str(error).encode(errors="replace")[:_LONGEST_WORDS])
-        return Ending.WRONG
+        farewell = Farewell(Ending.WRONG, str(error)[:_LONGEST_PROBLEM])
     except HeadraceError as error:
         logger.error("%s", error)
         return 1
+    with contextlib.suppress(OSError):  # nobody is left to be told
+        line.sendall(msgspec.json.encode(farewell))
+    _in_thread(lambda: _end_after(LEAVE_SECONDS, 0))
+    return 0
 
 
 async def _work(worker: Worker, order: Order, watch: "_Watch") -> Ending:
@@ -90,9 +104,7 @@ async def _work(worker: Worker, order: Order, watch: "_Watch") -> Ending:
     watch.attend(lambda: loop.call_soon_threadsafe(stop), worker.shutdown_timeout + STOP_SECONDS)
     await worker.run(until_empty=order.until_empty)
     spent = worker.overrun or 0 < worker.max_messages <= worker.handled
-    ending = Ending.EMPTY if order.until_empty and not told and not spent else Ending.REPLACE
-    _in_thread(lambda: _end_after(LEAVE_SECONDS, ending))
-    return ending
+    return Ending.EMPTY if order.until_empty and not told and not spent else Ending.REPLACE
 
 
 class _Watch:

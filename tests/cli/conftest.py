@@ -88,6 +88,15 @@ class Hold(Job, queue="mail"):
         note("released")
 
 
+class Quit(Job, queue="mail"):
+    """Ends the process that runs it."""
+
+    status: int
+
+    async def handle(self):
+        os._exit(self.status)
+
+
 class Overrun(Job, queue="mail", handle_timeout=0.05):
     async def handle(self):
         note("overrunning")

@@ -141,6 +141,27 @@ def test_a_process_that_crashes_at_once_is_started_ever_more_rarely(shop: Shop) 
     assert delays[2] > 2 * delays[0]
 
 
+@pytest.mark.timeout(120)
+def test_a_job_that_ends_its_process_cannot_pass_for_a_worker_that_ended_well(shop: Shop) -> None:
+    statuses = (0, 2, 3)  # done, refused, replaced: what a process' exit could be taken for
+    for status in statuses:
+        shop.push("Quit", status=status)
+    shop.push("Send", user_id=1)
+    shop.push("Send", "--queue", "low", user_id=2)
+    log = shop.run("worker", "mail", "low", "--until-empty").stderr
+    assert sorted(shop.words) == ["sent 1", "sent 2"]
+    assert shop.counts() == {"failed": len(statuses)}
+    for status in statuses:
+        assert f"ended with exit status {status}" in log
+
+
+def test_a_backend_that_cannot_be_used_ends_the_worker_with_one_line(shop: Shop) -> None:
+    (shop.folder / "headrace.db").write_bytes(b"no database at all" * 1000)
+    done = shop.run("worker", "mail", "low", "--until-empty", status=2)
+    assert done.stderr.count("is not an SQLite database") == 1
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize(
     ("module", "words"),
     [
