@@ -23,7 +23,7 @@ _keys_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 class JobCodec(Generic[J]):
     """Encodes and decodes the jobs of one class.
 
-    Raises `JobError` when it is made, if a field has a type that JSON cannot carry.
+    Raises `JobError` when it is made, if the class has no handler, or a field of a type that JSON cannot carry.
     """
 
     def __init__(self, job_class: type[J]) -> None:
@@ -31,6 +31,8 @@ class JobCodec(Generic[J]):
         self._name = job_class.job_options.name
         self._fields = frozenset(field.name for field in dataclasses.fields(job_class))  # type: ignore[arg-type]
         where = job_class.job_options.source
+        if job_class.handle is Job.handle:
+            raise JobError(f"{where} has no handle(), so that no worker could run it: is the method's name misspelt?")
         try:
             self._decoder = msgspec.json.Decoder(job_class)
             fields = msgspec.inspect.type_info(job_class).fields  # type: ignore[attr-defined]

@@ -212,7 +212,7 @@ def snake_case(key: str) -> str:
 def _unknown(key: str, known: Iterable[str], words: Vocabulary) -> str:
     advice = words.foreign.get(snake_case(key))
     if advice is not None:
-        return f"is not a word of headrace: {advice}"
+        return f"is called otherwise here: {advice}"
     return f"is unknown; {suggest(key, (*known, *words.aliases))}"
 
 

@@ -211,7 +211,7 @@ def test_all_problems_are_told_at_once() -> None:
         '  imports: found 1; allowed: a list, each item the name of a module, such as "shop.jobs"',
         "  queues.mail.processes: found 0; allowed: a whole number, 1 or more",
         (
-            "  queues.mail.tries: is not a word of headrace: use max_retries, which counts the runs after the first: "
+            "  queues.mail.tries: is called otherwise here: use max_retries, which counts the runs after the first: "
             "3 tries are max_retries = 2"
         ),
     ]
@@ -245,7 +245,7 @@ def test_all_problems_are_told_at_once() -> None:
 )
 def test_a_word_of_another_system_is_answered_with_ours(word: str, ours: str) -> None:
     text = queue_problem(**{word: 1})
-    assert text.startswith(f"{word}: is not a word of headrace: ")
+    assert text.startswith(f"{word}: is called otherwise here: ")
     assert ours in text
 
 

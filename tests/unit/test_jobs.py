@@ -151,6 +151,16 @@ def test_a_field_that_cannot_be_carried_is_named() -> None:
             JobCodec(Foreign)
 
 
+def test_a_job_without_a_handler_is_refused_when_it_is_pushed() -> None:
+    class Misspelt(Job):
+        number: int
+
+        async def hanlde(self) -> None: ...
+
+    with pytest.raises(JobError, match=r"Misspelt has no handle\(\)"):
+        JobCodec(Misspelt)
+
+
 def test_jobs_are_frozen_keyword_only_dataclasses() -> None:
     greeting = everything()
     with pytest.raises(dataclasses.FrozenInstanceError):
