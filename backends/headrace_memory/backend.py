@@ -51,5 +51,13 @@ class MemoryBackend(Backend):
     def clone(self) -> "MemoryBackend":
         return MemoryBackend(self._clock, store=self._store)
 
+    def with_clock(self, clock: Callable[[], float]) -> "MemoryBackend":
+        """A backend with an empty store of its own, whose time is that of ``clock``."""
+        return MemoryBackend(clock)
+
+    def clock_moved(self) -> None:
+        """Wake all who wait for something to fall due: the clock was moved. Callable from any thread."""
+        self._store.wake()
+
     def driver(self, prefix: str, *, lease_seconds: float = 30.0) -> MemoryDriver:
         return MemoryDriver(self._store, prefix, lease_seconds)

@@ -359,3 +359,9 @@ class Store:
             if prefix not in self._queues:
                 self._queues[prefix] = Queue(self._clock)
             return self._queues[prefix]
+
+    def wake(self) -> None:
+        """Let all who wait look again."""
+        with self.lock:
+            for queue in self._queues.values():
+                queue.bell.ring()

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from headrace import context
+from headrace.clock import Clock, MonotonicClock
 from headrace.codec import JobCodec
 from headrace.config import Config
 from headrace.driver import Backend
@@ -38,6 +39,9 @@ class Headrace:
     them: for those that no plugin can build, such as a wrapper around another.
     """
 
+    #: What its workers time handlers by.
+    handler_clock: Clock = MonotonicClock()
+
     def __init__(
         self, config: Mapping[str, Any] | Config | None = None, *, backends: Mapping[str, Backend] | None = None
     ) -> None:
@@ -52,6 +56,7 @@ class Headrace:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._opening: dict[str, asyncio.Task[Backend]] = {}
         self._entries = 0
+        context.made(self)
 
     @classmethod
     def load(cls, path: str | Path | None = None) -> Self:
@@ -187,6 +192,7 @@ class Headrace:
     def _sibling(self, loop: asyncio.AbstractEventLoop) -> "Headrace":
         """This app for another event loop: the same configuration, places and listeners, connections of its own."""
         sibling = Headrace(self.config)
+        context.unmade(sibling)
         sibling.registry = self.registry
         sibling._backends = self._backends
         sibling._codecs = self._codecs

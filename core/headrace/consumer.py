@@ -82,6 +82,7 @@ class QueueConsumer:
         self.ended = 0  #: handlers that have ended
         self.prefetch = Prefetch(self.capabilities.max_batch)
         self._events = worker.app.events
+        self.clock = worker.app.handler_clock
         # Asked once: the answers stand in the way of every single message.
         self._hears_before = bool(self._events.hears(BeforeHandle))
         self._hears_after = bool(self._events.hears(AfterHandle))
@@ -209,8 +210,8 @@ class QueueConsumer:
             self.worker.finished(self)
 
     def _set_timer(self, execution: Execution, seconds: float) -> None:
-        execution.ends = time.monotonic() + seconds
-        execution.timer = self.worker.loop.call_later(seconds, self._deadline, execution)
+        execution.ends = self.clock.now() + seconds
+        execution.timer = self.clock.call_later(seconds, self._deadline, execution)
 
     def _child_started(self, execution: Execution) -> None:
         """A suspect's handler starts now, its process being up: a timeout counts from here."""
@@ -274,10 +275,10 @@ class QueueConsumer:
 
     def _deadline(self, execution: Execution) -> None:
         """The timer of a handler fired, and the handler has not ended."""
-        now = time.monotonic()
+        now = self.clock.now()
         assert execution.ends is not None and execution.terms is not None
         if now < execution.ends:
-            execution.timer = self.worker.loop.call_later(execution.ends - now, self._deadline, execution)
+            execution.timer = self.clock.call_later(execution.ends - now, self._deadline, execution)
         elif execution.settling or execution.cancelled_for is not None:
             pass
         elif execution.terms.on_timeout == "cancel":

@@ -6,11 +6,13 @@ handler may know of the run it is in. Both are set by others.
 
 import asyncio
 import contextvars
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Coroutine, Mapping
 from typing import TYPE_CHECKING, Any
 
 from headrace.errors import WrongContext
+from headrace.standin import stand_in
 
 if TYPE_CHECKING:
     from headrace.app import Headrace
@@ -80,6 +82,24 @@ def current() -> Current:
 set_current = _current.set
 
 _entered: list["Headrace"] = []
+#: Apps that were made and are still in use, oldest first.
+_made: list["weakref.ref[Headrace]"] = []
+
+
+def made(app: "Headrace") -> None:
+    """Remember an app that code without an event loop may mean, as it enters none."""
+    _made.append(weakref.ref(app, _made.remove))
+
+
+def unmade(app: "Headrace") -> None:
+    """Undo `made`, for an app that only another app uses."""
+    _made[:] = [each for each in _made if each() is not app]
+
+
+def last_made() -> "Headrace | None":
+    """The app most recently made of those that somebody still holds, if any."""
+    alive = (app for each in reversed(_made.copy()) if (app := each()) is not None)
+    return next(alive, None)
 
 
 def enter(app: "Headrace") -> None:
@@ -96,8 +116,11 @@ def leave(app: "Headrace") -> None:
 
 
 def entered() -> "Headrace | None":
-    """The app most recently entered, if any."""
-    return _entered[-1] if _entered else None
+    """The app most recently entered, if any; in tests, that of what stands in for the backends."""
+    if _entered:
+        return _entered[-1]
+    standing = stand_in()
+    return None if standing is None else standing.app()
 
 
 def require_loop(verb: str) -> None:

@@ -1,9 +1,9 @@
 """One delivery in a worker, from pop until it is settled. Data for the engine; decides nothing."""
 
-import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
+from headrace.clock import Timer
 from headrace.context import Current
 from headrace.driver import Delivery, Message
 from headrace.job import Job
@@ -31,7 +31,7 @@ class Execution(Current):
     terms: "Terms | None" = None
     running_job: Job | None = None
     task: "asyncio.Task[None] | None" = None
-    timer: "asyncio.TimerHandle | None" = None
+    timer: Timer | None = None
     timed_out = False  #: moved to ``timeout`` while its handler goes on
     cancelled_for: Literal["timeout", "stop"] | None = None
     settling = False  #: a verb that ends the delivery is on its way
@@ -85,4 +85,4 @@ class Execution(Current):
     def extend(self, seconds: float) -> None:
         # The timer looks at the deadline when it fires, so this is one assignment, from any thread.
         if self.ends is not None:
-            self.ends = max(self.ends, time.monotonic() + seconds)
+            self.ends = max(self.ends, self.consumer.clock.now() + seconds)

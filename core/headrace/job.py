@@ -7,6 +7,7 @@ becomes bytes stands in ``codec.py``; where it is pushed, in ``queue.py``.
 import copy
 import dataclasses
 import inspect
+import logging
 import sys
 import threading
 import types
@@ -20,6 +21,8 @@ from headrace.settings import RetrySeconds
 
 if TYPE_CHECKING:
     from headrace.app import Headrace
+
+logger = logging.getLogger("headrace")
 
 #: Of two threads that push first, one loads the configuration.
 _loading = threading.Lock()
@@ -213,16 +216,18 @@ def _entered_app() -> "Headrace":
 
 
 def _app_for_sync() -> "Headrace":
-    """The app most recently entered; without one, that of the config found from here, kept as if entered."""
-    app = context.entered()
+    """The app most recently entered, else made; without one, that of the config found from here, kept as if entered."""
+    app = context.entered() or context.last_made()
     if app is None:
         from headrace.app import Headrace
 
         with _loading:
-            app = context.entered()
+            app = context.entered() or context.last_made()
             if app is None:
                 app = Headrace.load()
                 context.enter(app)
+                if app.config.source is None:
+                    logger.warning("nobody made a Headrace here; pushing by %s", app.config.describe())
     return app
 
 

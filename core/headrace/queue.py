@@ -22,6 +22,7 @@ from headrace.events import JobPushed
 from headrace.ids import new_id
 from headrace.job import Job, JobOptions
 from headrace.options import Delay, OnDuplicate, OnTimeout, PushWords, Schedule, run_options
+from headrace.standin import stand_in
 
 if TYPE_CHECKING:
     from headrace.app import Headrace
@@ -115,7 +116,7 @@ class Queue:
         results = await self._store(messages)
         failed = {position: each for position, each in enumerate(results) if not isinstance(each, str)}
         stored = [each for each in results if isinstance(each, str)]
-        self._emit_pushed(zip(messages, jobs, results, strict=True))
+        await self._tell_pushed(messages, jobs, results)
         if failed:
             raise PushFailed(stored, failed)
         return stored
@@ -187,6 +188,8 @@ class Queue:
 
     async def driver(self) -> Driver:
         """The queue's driver, its backend opened if it was not."""
+        if (standing := stand_in()) is not None:
+            return standing.driver(self._app, self.settings)
         backend = await self._app.opened(self.settings.backend)
         if self._driver is None or self._driver[0] is not backend:
             self._driver = backend, backend.driver(self.settings.prefix, lease_seconds=self.settings.lease_seconds)
@@ -255,7 +258,7 @@ class Queue:
         (result,) = await self._store([message])
         if not isinstance(result, str):
             raise result
-        self._emit_pushed([(message, job, result)])
+        await self._tell_pushed([message], [job], [result])
         return result
 
     async def _store(self, messages: Sequence[Message]) -> builtins.list[str | BackendError]:
@@ -304,12 +307,18 @@ class Queue:
                 + (f"; {doubt}" if doubt else "")
             ) from None
 
-    def _emit_pushed(self, stored: Iterable[tuple[Message, Job, str | BackendError]]) -> None:
-        if not self._app.events.hears(JobPushed):
-            return
-        for message, job, result in stored:
-            if result == message.id:
-                self._app.events.emit(JobPushed(queue=self.name, worker=None, message=message, job=job))
+    async def _tell_pushed(
+        self, messages: Sequence[Message], jobs: Sequence[Job], results: Sequence[str | BackendError]
+    ) -> None:
+        """Tell listeners, and what stands in for the backends in tests, of what was stored."""
+        if self._app.events.hears(JobPushed):
+            for message, job, result in zip(messages, jobs, results, strict=True):
+                if result == message.id:
+                    self._app.events.emit(JobPushed(queue=self.name, worker=None, message=message, job=job))
+        if (standing := stand_in()) is not None:
+            triples = zip(messages, jobs, results, strict=True)
+            stored = [(message, job) for message, job, result in triples if result == message.id]
+            await standing.pushed(self._app, self.settings, stored)
 
     async def _scan(self, channel: Channel, job: str | None, limit: int | None) -> AsyncIterator[Message]:
         """At most ``limit`` messages of a channel, oldest first; of one job if named."""

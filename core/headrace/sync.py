@@ -20,6 +20,7 @@ from headrace.driver import Channel, Info, RestingChannel
 from headrace.errors import BackendUnavailable, WrongContext
 from headrace.job import Job
 from headrace.options import Delay, PushWords
+from headrace.standin import stand_in
 
 if TYPE_CHECKING:
     from headrace.app import Headrace
@@ -121,6 +122,8 @@ class SyncPortal:
             pass
         else:
             raise WrongContext(f"a blocking call would stop this thread's event loop; await {instead} instead")
+        if (standing := stand_in()) is not None:
+            return standing.call(self._make_app, action)
         with self._lock:
             session = self._session
             if session is None:

@@ -53,6 +53,17 @@ def threads() -> set[str]:
     return {each.name for each in threading.enumerate()}
 
 
+def test_a_bare_push_goes_to_the_app_that_was_made(make_app: MakeApp, tmp_path: Path) -> None:
+    other = Headrace({"backends": {"sqlite": {"path": str(tmp_path / "other.db")}}})
+    app = make_app()
+    Greet(name="a").push_sync()
+    greet.push_sync("b")
+    assert app.sync().queue("default").info().waiting == 2
+    assert other.sync().queue("default").info().waiting == 0
+    app.sync().close()
+    other.sync().close()
+
+
 def test_every_verb_has_a_blocking_twin(make_app: MakeApp) -> None:
     app = make_app()
     queue = app.sync().queue("default")
@@ -176,6 +187,7 @@ def test_threads_that_push_first_load_one_app(monkeypatch: pytest.MonkeyPatch, m
         return made[-1]
 
     monkeypatch.setattr(Headrace, "load", load)
+    monkeypatch.setattr(context, "last_made", lambda: None)  # other tests' apps may still be there
     pushers = [threading.Thread(target=Greet(name=str(n)).push_sync) for n in range(8)]
     for each in pushers:
         each.start()
@@ -189,10 +201,15 @@ def test_threads_that_push_first_load_one_app(monkeypatch: pytest.MonkeyPatch, m
         app.sync().close()
 
 
-def test_a_script_that_only_pushes_ends_without_a_word(tmp_path: Path) -> None:
+@pytest.mark.parametrize("configured", [True, False])
+def test_a_script_that_only_pushes_says_no_word_unless_no_configuration_is_found(
+    tmp_path: Path, configured: bool
+) -> None:
     (tmp_path / "script.py").write_text(
         "from headrace import Job\n\nclass Quiet(Job):\n    def handle(self): ...\n\nQuiet().push_sync()\n"
     )
+    if configured:
+        (tmp_path / "headrace.toml").touch()
     done = subprocess.run(
         [sys.executable, "-W", "always", "script.py"],
         cwd=tmp_path,
@@ -201,7 +218,8 @@ def test_a_script_that_only_pushes_ends_without_a_word(tmp_path: Path) -> None:
         timeout=60,
         check=False,
     )
-    assert (done.stdout, done.stderr, done.returncode) == ("", "", 0)
+    assert (done.stdout, done.returncode) == ("", 0)
+    assert done.stderr == "" if configured else "there is no headrace.toml from" in done.stderr
 
 
 def test_what_a_forgotten_app_has_open_is_closed_at_exit(tmp_path: Path) -> None:
