@@ -77,15 +77,6 @@ async def live(kind: str, path: Path) -> AsyncIterator[Backend]:
 
 
 @pytest.fixture
-async def clone(live: Backend) -> AsyncIterator[Backend]:
-    """Another backend for the place that ``live`` uses."""
-    other = live.clone()
-    await other.open()
-    yield other
-    await other.close()
-
-
-@pytest.fixture
 async def sqlite(path: Path) -> AsyncIterator[Callable[..., SqliteBackend]]:
     """Makes SQLite backends for one file; what a test opened is closed after it."""
     made: list[SqliteBackend] = []

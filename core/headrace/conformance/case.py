@@ -51,6 +51,7 @@ MODULES: Final = (
     "connections",
     "stateful",
     "engine",
+    "faults",
     "processes",
 )
 

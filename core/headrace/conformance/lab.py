@@ -8,16 +8,20 @@ import itertools
 import secrets
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
-from typing import Any, Final
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, Final, TypeVar
+from unittest.mock import patch
 
 import msgspec
 
 from headrace.conformance.harness import Harness
 from headrace.conformance.recording import Calls, RecordingDriver
+from headrace.conformance.threads import on_another_loop
 from headrace.driver import Backend, Capabilities, Channel, Delivery, Driver, Info, Message
 from headrace.errors import HeadraceError
+
+Answer = TypeVar("Answer")
 
 #: Seconds that the lease of a case's deliveries lasts where the case is not about leases.
 LONG_LEASE: Final = 60.0
@@ -48,8 +52,11 @@ class Lab:
         self.backend = harness.backend()
         self.capabilities: Capabilities = self.backend.capabilities
         self.tick = harness.tick
+        self.tolerance = harness.tick / 5  #: seconds by which two clocks may differ over the short time of a case
         self._prefixes: list[str] = []
+        self._prefix_numbers = itertools.count(1)
         self._opened: list[Backend] = []
+        self._tasks: list[asyncio.Task[Any]] = []
         self._numbers = itertools.count(1)
         self._run = secrets.token_hex(4)
 
@@ -63,16 +70,50 @@ class Lab:
         """Another opened backend for the same place, as another process would have."""
         return await self._open(self.backend.clone())
 
+    async def reopen(self) -> None:
+        """Close all that is open, and go on with a new backend, as when every process of ours has ended.
+
+        Drivers that were made before are of no more use.
+        """
+        self.calls.note("everything is closed, and opened again")
+        while self._opened:
+            await self._opened.pop().close()
+        self.backend = self.harness.backend()
+        await self.open()
+
     async def _open(self, backend: Backend) -> Backend:
         self._opened.append(backend)
         await backend.open()
         return backend
 
+    async def shut(self, backend: Backend) -> None:
+        """Close a backend before the case is over, as a process that stops would."""
+        self.calls.note("a backend is closed")
+        self._opened.remove(backend)
+        await backend.close()
+
+    async def elsewhere(self, work: Callable[[Backend], Awaitable[Answer]]) -> Answer:
+        """What ``work`` makes of a clone that lives on another thread and event loop, as in another process."""
+        return await on_another_loop(self.backend, work)
+
+    async def on_threads(self, count: int, work: Callable[[Backend], Awaitable[Answer]]) -> list[Answer]:
+        """Run ``work`` side by side on threads, each with an event loop and an opened clone of its own."""
+        return await asyncio.gather(*(self.elsewhere(work) for _ in range(count)))
+
     def prefix(self, text: str = "") -> str:
         """A prefix that nobody else uses, removed after the case. ``text`` becomes part of it."""
-        made = f"{{conform-{self._run}-{len(self._prefixes) + 1}{text}}}"
-        self._prefixes.append(made)
+        return self.prefixes(text)[0]
+
+    def prefixes(self, *texts: str) -> list[str]:
+        """Prefixes that nobody else uses, and that differ in nothing but these texts."""
+        number = next(self._prefix_numbers)
+        made = [f"{{conform-{self._run}-{number}{text}}}" for text in texts]
+        self._prefixes += made
         return made
+
+    def removed(self, prefix: str) -> None:
+        """A case has destroyed the queue of this prefix: nobody has to do it after the case."""
+        self._prefixes.remove(prefix)
 
     def queue(
         self,
@@ -94,6 +135,19 @@ class Lab:
     def messages(self, count: int, **fields: Any) -> list[Message]:
         return [self.message(**fields) for _ in range(count)]
 
+    # The server, where the harness can do something to it.
+
+    async def restart(self) -> None:
+        """End the server without grace, and start it again."""
+        self.calls.note("the server is restarted")
+        await self.harness.restart()
+        self.calls.note("the server is back")
+
+    async def disconnect(self) -> None:
+        """Break every connection to the server."""
+        self.calls.note("every connection is broken")
+        await self.harness.disconnect()
+
     # Time.
 
     async def elapse(self, seconds: float) -> None:
@@ -101,7 +155,29 @@ class Lab:
         self.calls.note(f"{seconds:g} s pass")
         await asyncio.sleep(seconds)
 
+    @contextmanager
+    def wall_clock_moved(self, seconds: float) -> Iterator[None]:
+        """Put this process's wall clock forward or back, for all that asks ``time.time``: in a case that is alone."""
+        honest = time.time
+        self.calls.note(f"the wall clock jumps by {seconds:g} s")
+        with patch.object(time, "time", lambda: honest() + seconds):
+            yield
+        self.calls.note("the wall clock is right again")
+
     # Doing things that many cases do.
+
+    def start(self, coroutine: Coroutine[Any, Any, Answer]) -> asyncio.Task[Answer]:
+        """Let something run beside the case; ended with it."""
+        task = asyncio.create_task(coroutine)
+        self._tasks.append(task)
+        return task
+
+    async def waiting_pop(self, queue: Driver, *, wait: float = PATIENCE) -> asyncio.Task[Sequence[Delivery]]:
+        """A pop of one message that has found nothing and waits. Fails if it does not wait."""
+        pop = self.start(queue.pop(1, wait))
+        await asyncio.sleep(self.tick)
+        self.expect_that(not pop.done(), "a pop that finds nothing", "it has ended", "it waits")
+        return pop
 
     async def take(self, queue: Driver, count: int, *, patience: float = PATIENCE) -> list[Delivery]:
         """Pop until ``count`` deliveries are there: a pop may give fewer than it could. Fails if they do not come."""
@@ -155,6 +231,16 @@ class Lab:
                 ", ".join(_readable(getattr(expected, name)) for name in fields),
             )
 
+    async def expect_back(self, queue: Driver, sent: Iterable[Message]) -> list[Delivery]:
+        """Take as many messages as were sent, and fail unless they are those, in whatever order, and due."""
+        expected = {message.id: message for message in sent}
+        deliveries = await self.take(queue, len(expected))
+        self.expect("the ids that came", sorted(ids(deliveries)), sorted(expected))
+        for delivery in deliveries:
+            message = msgspec.structs.replace(expected[delivery.message.id], delay=0.0)
+            self.expect_same(f"the message {_readable(message.id)}", delivery.message, message)
+        return deliveries
+
     async def expect_nothing(self, about: str, queue: Driver) -> None:
         """Fail if the queue hands something out."""
         self.expect(f"what is handed out {about}", ids(await queue.pop(1, 0)), [])
@@ -194,6 +280,9 @@ class Lab:
 
     async def close(self) -> None:
         """Remove every queue that was made, and close what was opened; raises the first error, after all was tried."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         errors: list[Exception] = []
         if self._prefixes and self._opened:
             broom = self.backend.clone()

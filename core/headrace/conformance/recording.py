@@ -6,6 +6,7 @@ types, is checked at every call of every case, so that no case has to.
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, TypeVar
 
@@ -17,32 +18,56 @@ Answer = TypeVar("Answer")
 #: Calls that a report shows; of a longer case the last ones, which led to the failure.
 SHOWN_CALLS: Final = 40
 
+#: Receipts whose names are known, before all are forgotten: a bound for cases with a million messages.
+NAMED_RECEIPTS: Final = 10_000
+
 
 class BrokenForm(AssertionError):
     """A driver answered with something that the contract does not know."""
 
 
 class Calls:
-    """The calls of one case, over all its drivers, in the order in which they began."""
+    """The calls of one case, over all its drivers, threads too, in the order in which they began."""
 
     def __init__(self) -> None:
-        self._lines: list[str] = []
+        self._lines: list[list[str]] = []
+        self._receipts: dict[int, tuple[Any, str]] = {}
+        self._deliveries: Counter[str] = Counter()
         self._began = time.monotonic()
 
-    def begin(self, call: str) -> int:
-        self._lines.append(f"{time.monotonic() - self._began:7.3f}  {call}")
-        return len(self._lines) - 1
+    def begin(self, call: str) -> list[str]:
+        """Note a call; what is given back is its line, for `end`."""
+        line = [f"{time.monotonic() - self._began:7.3f}  {call}"]
+        self._lines.append(line)
+        return line
 
-    def end(self, line: int, answer: str) -> None:
-        self._lines[line] += f" -> {answer}"
+    def end(self, line: list[str], answer: str) -> None:
+        line.append(f" -> {answer}")
+
+    def hand_out(self, delivery: Delivery) -> str:
+        """Name a receipt by its message, and by which delivery of that message it proves: ``a``, later ``a#2``."""
+        if len(self._receipts) >= NAMED_RECEIPTS:
+            self._receipts.clear()
+            self._deliveries.clear()
+        id_ = delivery.message.id
+        self._deliveries[id_] += 1
+        number = self._deliveries[id_]
+        name = id_ if number == 1 else f"{id_}#{number}"
+        # By identity, since a receipt may be of any kind; it is kept, so that no other has the same.
+        self._receipts[id(delivery.receipt)] = (delivery.receipt, name)
+        return name
+
+    def name(self, receipt: Any, otherwise: str = "a receipt") -> str:
+        return self._receipts.get(id(receipt), (None, otherwise))[1]
 
     def note(self, text: str) -> None:
         """A line for what is no call: time that passed, a server that was restarted."""
-        self._lines.append(f"{time.monotonic() - self._began:7.3f}  ({text})")
+        self.begin(f"({text})")
 
     def shown(self) -> list[str]:
         hidden = len(self._lines) - SHOWN_CALLS
-        return self._lines if hidden <= 0 else [f"... {hidden} calls before these", *self._lines[hidden:]]
+        shown = ["".join(line) for line in self._lines[-SHOWN_CALLS:]]
+        return shown if hidden <= 0 else [f"... {hidden} calls before these", *shown]
 
 
 class RecordingDriver(Driver):
@@ -71,6 +96,17 @@ class RecordingDriver(Driver):
             raise BrokenForm(f"{words.partition('(')[0]}: {problem}")
         return answer
 
+    def _handed_out(self, deliveries: Sequence[Delivery]) -> str:
+        return _listed(
+            [_worded(self._calls.hand_out(each), each.message, f"count={each.count}") for each in deliveries]
+        )
+
+    def _named(self, receipts: Sequence[Any]) -> str:
+        return _listed([self._calls.name(receipt) for receipt in receipts])
+
+    def _changed(self, pairs: Sequence[tuple[Any, Message]]) -> str:
+        return _listed([_worded(self._calls.name(receipt, message.id), message) for receipt, message in pairs])
+
     async def push(self, messages: Sequence[Message]) -> Sequence[str | BackendError]:
         words = f"push({_messages(messages)})"
         return await self._call(words, self._driver.push(messages), _each(len(messages), str), _ids)
@@ -81,22 +117,22 @@ class RecordingDriver(Driver):
 
     async def pop(self, limit: int, wait: float) -> Sequence[Delivery]:
         words = f"pop({limit}, wait={wait:g})"
-        return await self._call(words, self._driver.pop(limit, wait), _deliveries(limit), _handed_out)
+        return await self._call(words, self._driver.pop(limit, wait), _deliveries(limit), self._handed_out)
 
     async def ack(self, receipts: Sequence[Any]) -> Sequence[Result]:
-        words = f"ack({_several(receipts, 'receipt')})"
+        words = f"ack({self._named(receipts)})"
         return await self._call(words, self._driver.ack(receipts), _each(len(receipts), Settled), _results)
 
     async def retry(self, pairs: Sequence[tuple[Any, Message]]) -> Sequence[Result]:
-        words = f"retry({_messages([message for _, message in pairs])})"
+        words = f"retry({self._changed(pairs)})"
         return await self._call(words, self._driver.retry(pairs), _each(len(pairs), Settled), _results)
 
     async def fail(self, pairs: Sequence[tuple[Any, Message]], channel: RestingChannel) -> Sequence[Result]:
-        words = f"fail({_messages([message for _, message in pairs])}, {channel!r})"
+        words = f"fail({self._changed(pairs)}, {channel!r})"
         return await self._call(words, self._driver.fail(pairs, channel), _each(len(pairs), Settled), _results)
 
     async def extend(self, receipts: Sequence[Any], seconds: float) -> Sequence[Result]:
-        words = f"extend({_several(receipts, 'receipt')}, {seconds:g})"
+        words = f"extend({self._named(receipts)}, {seconds:g})"
         return await self._call(words, self._driver.extend(receipts, seconds), _each(len(receipts), Settled), _results)
 
     async def reload(self, channel: RestingChannel, limit: int | None = None, ids: Sequence[str] | None = None) -> int:
@@ -195,11 +231,11 @@ def _kind(value: Any) -> str:
 
 
 def _messages(messages: Sequence[Message]) -> str:
-    return _listed([_message(message) for message in messages])
+    return _listed([_worded(message.id, message) for message in messages])
 
 
-def _message(message: Message) -> str:
-    said = [message.id]
+def _worded(name: str, message: Message, *more: str) -> str:
+    said = [name]
     if message.delay:
         said.append(f"delay={message.delay:g}")
     if message.unique_key is not None:
@@ -208,7 +244,7 @@ def _message(message: Message) -> str:
         said.append(f"attempt={message.attempt}")
     if message.deaths:
         said.append(f"deaths={message.deaths}")
-    return " ".join(said)
+    return " ".join([*said, *more])
 
 
 def _listed(texts: Sequence[str]) -> str:
@@ -225,10 +261,6 @@ def _results(results: Sequence[Result]) -> str:
     return _listed([each.name if isinstance(each, Settled) else f"{type(each).__name__}: {each}" for each in results])
 
 
-def _handed_out(deliveries: Sequence[Delivery]) -> str:
-    return _listed([f"{_message(each.message)} count={each.count}" for each in deliveries])
-
-
 def _counts(info: Info) -> str:
     counts = {name: getattr(info, name) for name in ("waiting", "reserved", "delayed", "failed", "timeout")}
     told = ", ".join(f"{count if count is not None else '?'} {name}" for name, count in counts.items() if count != 0)
@@ -240,7 +272,8 @@ def _shown(page: Page) -> str:
 
 
 def _several(items: Sequence[Any], noun: str) -> str:
-    return f"{len(items)} {noun}{'' if len(items) == 1 else 's'}"
+    plural = f"{noun.removesuffix('y')}ies" if noun.endswith("y") else f"{noun}s"
+    return f"{len(items)} {noun if len(items) == 1 else plural}"
 
 
 def _option(name: str, value: Any) -> str:

@@ -12,7 +12,7 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from copy import copy
 from pathlib import Path
 from types import FrameType
@@ -62,7 +62,7 @@ def run_cases(
     long: bool = False,
     at_once: int = 1,
     began: Callable[[Case], None] = lambda case: None,
-) -> Iterator[Outcome]:
+) -> Generator[Outcome, None, None]:
     """Run cases, ``at_once`` of them side by side but for those that must be alone; outcomes in the order of their end.
 
     ``began`` is called, on some thread, when a case is started. Leaving the iteration early, by
@@ -149,17 +149,24 @@ class _Attempt:
 
     async def _in_loop(self, lab: Lab) -> None:
         self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
+        proved = False
         try:
             async with asyncio.timeout(self._limit) as clock:
                 await lab.open()
                 await self._case.run(lab)  # type: ignore[misc]
+            proved = True
         except TimeoutError as error:
             if clock.expired():
                 raise Overrun(f"was not done after {self._limit:g} s") from error
             raise
         finally:
-            async with asyncio.timeout(GRACE / 2):
-                await lab.close()
+            try:
+                async with asyncio.timeout(GRACE / 2):
+                    await lab.close()
+            except Exception:
+                # What a case found goes before what cleaning up after it meets.
+                if proved:
+                    raise
 
     def _failed(self, place: str, error: BaseException) -> Outcome:
         if isinstance(error, Mismatch):

@@ -1,1 +1,291 @@
-"""To be written."""
+"""Claims: capabilities hold both ways, and a backend says truly what it is, and touches nothing before it is opened."""
+
+import asyncio
+import math
+import os
+import re
+import threading
+from pathlib import Path
+from typing import Any, Final
+
+from headrace.conformance.case import case
+from headrace.conformance.child import in_child
+from headrace.conformance.lab import PATIENCE, Lab, ids, receipts
+from headrace.conformance.moves import bring, hold
+from headrace.conformance.promises import Promise
+from headrace.driver import CONTRACT, Backend, Capabilities, Message
+
+#: What a URL's secret looks like; a mask of asterisks is none.
+SECRET: Final = re.compile(r"://[^\s/@]*:(?!\*+@)[^\s/@]+@")
+
+#: Threads that belong to an event loop's own pool, which ends with the loop.
+LOOPS_THREADS: Final = "asyncio_"
+
+#: Where a system lists the descriptors of the process that asks.
+DESCRIPTORS: Final = Path("/dev/fd")
+
+
+@case(Promise.SAME)
+async def capabilities_are_data_that_make_sense(lab: Lab) -> None:
+    """Capabilities name a known contract and have limits within which something can be done."""
+    claimed = lab.capabilities
+    lab.expect("the type of capabilities", type(claimed), Capabilities)
+    lab.expect("the contract", claimed.contract, CONTRACT)
+    flags = ("durable", "shared", "ordered", "idempotent", "unique", "peek", "cancel", "selective", "wait_ready")
+    wrong = {name: getattr(claimed, name) for name in flags if type(getattr(claimed, name)) is not bool}
+    lab.expect("flags that are neither true nor false", wrong, {})
+    lab.expect_that(claimed.leases in ("timed", "connection"), "leases", claimed.leases, "'timed' or 'connection'")
+    known = ("exact", "approximate", "unknown")
+    lab.expect_that(claimed.counts in known, "counts", claimed.counts, "'exact', 'approximate' or 'unknown'")
+    for name in ("max_batch", "max_body"):
+        value = getattr(claimed, name)
+        lab.expect_that(type(value) is int and value >= 1, name, value, "a whole number from 1 on")
+    delay = claimed.max_delay
+    lab.expect_that(not math.isnan(delay) and delay >= 1, "max_delay", delay, "seconds, at least one")
+
+
+@case(Promise.SAME)
+async def capabilities_are_the_same_before_and_after_opening(lab: Lab) -> None:
+    """What a backend can do is known before it is opened, and the same when it is open, when it is closed, and for
+    clones.
+    """
+    clone = lab.backend.clone()
+    lab.expect("the capabilities of a clone that is not open", clone.capabilities, lab.capabilities)
+    lab.expect("the capabilities of the open backend", lab.backend.capabilities, lab.capabilities)
+    opened = await lab.clone()
+    await lab.shut(opened)
+    lab.expect("the capabilities of a clone that was closed", opened.capabilities, lab.capabilities)
+
+
+@case(Promise.SAME, lacks=("peek",))
+async def peek_that_is_not_claimed_is_not_there(lab: Lab) -> None:
+    """Without the capability peek, Driver.peek raises NotImplementedError; who has it, must claim it."""
+    queue = lab.queue()
+    async with lab.expect_raises("peek", NotImplementedError):
+        await queue.peek("waiting", 1)
+
+
+@case(Promise.SAME, lacks=("cancel",))
+async def cancel_that_is_not_claimed_is_not_there(lab: Lab) -> None:
+    """Without the capability cancel, Driver.cancel raises NotImplementedError and removes nothing."""
+    queue = lab.queue()
+    sent = lab.message()
+    await queue.push([sent])
+    async with lab.expect_raises("cancel", NotImplementedError):
+        await queue.cancel(sent.id)
+    await lab.expect_back(queue, [sent])
+
+
+@case(Promise.SAME, lacks=("selective",))
+async def choosing_that_is_not_claimed_is_not_there(lab: Lab) -> None:
+    """Without the capability selective, forget, and reload with ids, raise NotImplementedError and move nothing."""
+    queue = lab.queue()
+    sent = lab.messages(2)
+    await bring(lab, queue, "failed", sent)
+    async with lab.expect_raises("forget", NotImplementedError):
+        await queue.forget("failed", [sent[0].id])
+    async with lab.expect_raises("reload with ids", NotImplementedError):
+        await queue.reload("failed", ids=[sent[0].id])
+    await lab.expect_nothing("after a reload that was refused", queue)
+    lab.expect("how many are reloaded", await queue.reload("failed"), 2)
+
+
+@case(Promise.SAME, lacks=("wait_ready",))
+async def waiting_for_readiness_that_is_not_claimed_is_not_there(lab: Lab) -> None:
+    """Without the capability wait_ready, Driver.wait_ready raises NotImplementedError."""
+    queue = lab.queue()
+    async with lab.expect_raises("wait_ready", NotImplementedError):
+        await queue.wait_ready(0)
+
+
+@case(Promise.IDENTICAL, lacks=("idempotent",))
+async def repeated_ids_that_are_not_claimed_to_be_known_are_stored_twice(lab: Lab) -> None:
+    """Without the capability idempotent, a push repeated with its id stores a second message; who knows ids, must claim
+    it.
+    """
+    queue = lab.queue()
+    sent = lab.message()
+    await queue.push([sent])
+    await queue.push([sent])
+    lab.expect("what is handed out", ids(await lab.take(queue, 2)), [sent.id, sent.id])
+
+
+@case(Promise.IDENTICAL, lacks=("unique",))
+async def unique_keys_that_are_not_claimed_are_not_honoured(lab: Lab) -> None:
+    """Without the capability unique, a key neither replaces nor keeps anything; who honours keys, must claim it."""
+    queue = lab.queue()
+    sent = [lab.message(unique_key="k"), lab.message(unique_key="k", on_duplicate="keep")]
+    lab.expect("the ids that were stored", await lab.in_batches(queue.push, sent), [each.id for each in sent])
+    lab.expect("what is handed out", sorted(ids(await lab.take(queue, 2))), sorted(each.id for each in sent))
+
+
+# What outlives a process, and what another one sees, is asked of other processes.
+
+
+async def _push_there(backend: Backend, prefix: str, id_: str) -> None:
+    await backend.driver(prefix).push([Message(id=id_, name="conformance.Job", body=b"{}")])
+
+
+async def _take_there(backend: Backend, prefix: str, wait: float) -> list[str]:
+    queue = backend.driver(prefix)
+    deliveries = await queue.pop(1, wait)
+    if deliveries:
+        await queue.ack(receipts(deliveries))
+    return ids(deliveries)
+
+
+async def _take_and_destroy(backend: Backend, prefix: str, wait: float) -> list[str]:
+    taken = await _take_there(backend, prefix, wait)
+    await backend.driver(prefix).destroy()
+    return taken
+
+
+@case(Promise.AT_LEAST_ONCE, needs=("durable",))
+def what_is_durable_outlives_the_process_that_pushed_it(lab: Lab) -> None:
+    """A message that a process pushed, which has ended since and was the only one, is there for the next one."""
+    prefix = lab.prefix()
+    in_child(lab.harness, _push_there, prefix, "a")
+    lab.expect("what the next process finds", in_child(lab.harness, _take_and_destroy, prefix, PATIENCE), ["a"])
+
+
+@case(Promise.SAME, lacks=("durable",))
+def what_is_not_durable_ends_with_its_process(lab: Lab) -> None:
+    """Without the capability durable, the next process finds nothing of what one pushed; where it does, durable must be
+    claimed.
+    """
+    prefix = lab.prefix()
+    in_child(lab.harness, _push_there, prefix, "a")
+    lab.expect("what the next process finds", in_child(lab.harness, _take_and_destroy, prefix, lab.tick), [])
+
+
+@case(Promise.SAME, needs=("shared",))
+async def processes_that_share_a_queue_see_one_queue(lab: Lab) -> None:
+    """What one process pushes, another one takes while the first goes on; and it is gone for the first."""
+    prefix = lab.prefix()
+    queue = lab.queue(prefix)
+    sent = lab.message()
+    await queue.push([sent])
+    taken = await asyncio.to_thread(in_child, lab.harness, _take_there, prefix, PATIENCE)
+    lab.expect("what another process takes", taken, [sent.id])
+    await lab.expect_nothing("after another process took it", queue)
+    await lab.expect_counts("after another process acked it", queue)
+
+
+@case(Promise.SAME, lacks=("shared", "durable"))
+async def a_place_that_is_not_shared_is_seen_by_nobody_else(lab: Lab) -> None:
+    """Without the capability shared, another process finds nothing of what was pushed; where it does, shared must be
+    claimed.
+    """
+    prefix = lab.prefix()
+    queue = lab.queue(prefix)
+    sent = lab.message()
+    await queue.push([sent])
+    taken = await asyncio.to_thread(in_child, lab.harness, _take_there, prefix, lab.tick)
+    lab.expect("what another process takes", taken, [])
+    await lab.expect_back(queue, [sent])
+
+
+# What a backend says of itself.
+
+
+@case(Promise.SAME)
+async def a_place_is_told_without_secrets(lab: Lab) -> None:
+    """The place is a few words for people, on one line, without a password, before and after opening; the lines of
+    check too.
+    """
+    told = {"the place, not open": lab.backend.clone().place, "the place": lab.backend.place}
+    told.update({f"line {number} of check": line for number, line in enumerate(await lab.backend.check())})
+    for about, text in told.items():
+        lab.expect(f"the type of {about}", type(text), str)
+        lab.expect_that(bool(text.strip()) and "\n" not in text, about, text, "one line of text")
+        lab.expect_that(not SECRET.search(text), about, "a URL with a password", "none, or a mask in its stead")
+
+
+@case(Promise.SAME)
+async def versions_are_words_for_reports(lab: Lab) -> None:
+    """Versions are texts by name, whether the backend is open or not."""
+    for about, backend in (("open", lab.backend), ("not open", lab.backend.clone())):
+        wrong = {name: value for name, value in backend.versions.items() if not _is_text(name) or not _is_text(value)}
+        lab.expect(f"versions of a backend that is {about} which are no text", wrong, {})
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value)
+
+
+# Opening and closing.
+
+
+@case(Promise.SAME, alone=True)
+def building_a_backend_touches_nothing(lab: Lab) -> None:
+    """Backends, clones and drivers are made without an event loop, a file, a descriptor or a thread; opening is what
+    connects.
+    """
+    before = _descriptors()
+    threads = set(threading.enumerate())
+    backends = [lab.harness.backend(), lab.backend.clone()]
+    drivers = [backend.driver(lab.prefix()) for backend in backends]
+    said = [(backend.capabilities, backend.place, backend.versions) for backend in backends]
+    lab.expect("how many were made", (len(drivers), len(said)), (2, 2))
+    files = [str(path) for path in lab.harness.folder.rglob("*") if path.is_file()]
+    lab.expect("files that were made", files, [])
+    lab.expect("threads that were started", [each.name for each in set(threading.enumerate()) - threads], [])
+    lab.expect("descriptors that were opened", _descriptors() - before, 0)
+
+
+def _descriptors() -> int:
+    return len(os.listdir(DESCRIPTORS)) if DESCRIPTORS.is_dir() else 0  # noqa: PTH208 - names are all that is needed
+
+
+@case(Promise.SAME, alone=True)
+async def closing_ends_threads_and_tasks(lab: Lab) -> None:
+    """When close returns, the tasks that the backend started are over, and its threads end."""
+    tasks, threads = asyncio.all_tasks(), set(threading.enumerate())
+    prefix = lab.prefix()
+    clone = await lab.clone()
+    queue = lab.queue(prefix, on=clone)
+    await hold(lab, queue)
+    await bring(lab, queue, "delayed", lab.messages(1))
+    await queue.pop(1, lab.tick)
+    await queue.info()
+    await lab.shut(clone)
+    left = [task.get_name() for task in asyncio.all_tasks() - tasks]
+    lab.expect("tasks that are left", left, [])
+    for _ in range(round(PATIENCE / lab.tick)):
+        names = [each.name for each in set(threading.enumerate()) - threads]
+        if not (left := [name for name in names if not name.startswith(LOOPS_THREADS)]):
+            return
+        await asyncio.sleep(lab.tick)
+    lab.expect("threads that are left", left, [])
+
+
+@case(Promise.CANCELLATION)
+async def a_backend_whose_opening_was_cut_short_can_be_closed(lab: Lab) -> None:
+    """Close works at whatever moment open was cancelled, and a clone of that backend can be opened."""
+    for steps in range(5):
+        backend = lab.backend.clone()
+        opening = asyncio.create_task(backend.open())
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        opening.cancel()
+        await asyncio.gather(opening, return_exceptions=True)
+        await backend.close()
+        clone = backend.clone()
+        await clone.open()
+        await clone.close()
+
+
+@case(Promise.SAME)
+async def a_clone_of_a_closed_backend_works(lab: Lab) -> None:
+    """After a backend was closed, a clone of it can be opened, and finds the queue."""
+    prefix = lab.prefix()
+    first = await lab.clone()
+    sent = lab.message()
+    await lab.queue(prefix, on=first).push([sent])
+    await lab.shut(first)
+    second = first.clone()
+    await second.open()
+    try:
+        await lab.expect_back(lab.queue(prefix, on=second, title="second"), [sent])
+    finally:
+        await second.close()

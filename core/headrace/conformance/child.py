@@ -1,0 +1,75 @@
+"""Work in a process of its own, with a backend that the harness makes there, as another worker would have it.
+
+Owns the process: it is started afresh, not forked, so that nothing of ours reaches it but the
+pickled harness; it is gone when the call returns, whatever became of the work.
+"""
+
+import asyncio
+import multiprocessing
+import pickle
+from collections.abc import Awaitable, Callable
+from multiprocessing.connection import Connection
+from typing import Any, Final
+
+from headrace.conformance.harness import Harness
+from headrace.driver import Backend
+
+#: Seconds until a child is given up and killed: starting an interpreter takes its time on a busy machine.
+CHILD_PATIENCE: Final = 20.0
+
+#: What a child runs: a function of a module, which is given the opened backend and the arguments.
+Work = Callable[..., Awaitable[Any]]
+
+
+class ChildFailed(AssertionError):
+    """The work could not be done in another process, or did not end well there."""
+
+
+def in_child(harness: Harness, work: Work, *arguments: Any) -> Any:
+    """Run ``work(backend, *arguments)`` in another process and return what it returns. Blocks; raises `ChildFailed`."""
+    try:
+        pickle.dumps(harness)
+    except Exception as error:
+        kind = type(harness).__name__
+        raise ChildFailed(
+            f"{kind} cannot be pickled, so no other process can have it ({error}): leave servers and the like "
+            "to a fixture, and keep their address"
+        ) from error
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe(duplex=False)
+    child = context.Process(target=_run, args=(theirs, harness, work, arguments), name="headrace-conform", daemon=True)
+    child.start()
+    theirs.close()
+    try:
+        if not ours.poll(CHILD_PATIENCE):
+            raise ChildFailed(f"a child process did not end within {CHILD_PATIENCE:g} s")
+        problem, answer = ours.recv()
+    except EOFError as error:
+        child.join()
+        raise ChildFailed(f"a child process ended with the exit status {child.exitcode}") from error
+    finally:
+        ours.close()
+        child.kill()
+        child.join()
+        child.close()
+    if problem:
+        raise ChildFailed(f"a child process raised {problem}")
+    return answer
+
+
+def _run(line: Connection, harness: Harness, work: Work, arguments: tuple[Any, ...]) -> None:
+    try:
+        answer = asyncio.run(_with_backend(harness, work, arguments))
+    except Exception as error:
+        line.send((f"{type(error).__name__}: {error}", None))
+    else:
+        line.send(("", answer))
+
+
+async def _with_backend(harness: Harness, work: Work, arguments: tuple[Any, ...]) -> Any:
+    backend: Backend = harness.backend()
+    try:
+        await backend.open()
+        return await work(backend, *arguments)
+    finally:
+        await backend.close()

@@ -1,0 +1,37 @@
+"""The kit on the backends that need no server, with the time of their random calls under control."""
+
+from headrace.conformance import DriverSuite, PluginHarness
+from headrace.driver import Backend
+from headrace.testing.clock import FakeClock
+from headrace_memory.backend import MemoryBackend
+from headrace_sqlite.backend import SqliteBackend
+
+
+class MemoryHarness(PluginHarness):
+    def __init__(self) -> None:
+        super().__init__("memory")
+
+    def controlled(self, clock: FakeClock) -> Backend:
+        return MemoryBackend(clock)
+
+
+class SqliteHarness(PluginHarness):
+    def __init__(self) -> None:
+        super().__init__("sqlite")
+
+    def controlled(self, clock: FakeClock) -> Backend:
+        return SqliteBackend(self.folder / "controlled.db", machine=clock)
+
+
+class TestMemory(DriverSuite):
+    """The executable reference."""
+
+    harness = MemoryHarness
+    at_once = 8
+
+
+class TestSqlite(DriverSuite):
+    """Files, each case's of its own."""
+
+    harness = SqliteHarness
+    at_once = 8
