@@ -206,7 +206,7 @@ class Queue:
     def _holder(self, receipt: _Ticket) -> _Entry | None:
         """The entry that a receipt is valid for: a receipt is a lease's ticket, and extending keeps its number."""
         _, _, number, entry = receipt
-        return entry if number == entry.number else None
+        return entry if number == entry.number and self._entries.get(entry.message.id) is entry else None
 
     def ack(self, receipts: Iterable[_Ticket]) -> list[Settled]:
         self.tick()

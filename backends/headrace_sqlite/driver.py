@@ -76,7 +76,7 @@ class SqliteDriver(Driver):
             if taken.done() and not taken.cancelled() and taken.exception() is None and taken.result():
                 receipts = [delivery.receipt for delivery in taken.result()]
                 back = session.transactions.submit(
-                    lambda connection, now: statements.give_back(connection, now, receipts), ready=queue
+                    lambda connection, now: statements.give_back(connection, queue, now, receipts), ready=queue
                 )
                 back.add_done_callback(_ignore)  # if it fails, the leases end by themselves
             raise
@@ -110,27 +110,29 @@ class SqliteDriver(Driver):
                 raise translate(error, self._path) from error
 
     async def ack(self, receipts: Sequence[Any]) -> list[Settled]:
-        session = await self._session()
+        session, queue = await self._open()
         return await session.transactions.submit(
-            lambda connection, now: statements.ack(connection, now, receipts), durable=True
+            lambda connection, now: statements.ack(connection, queue, now, receipts), durable=True
         )
 
     async def retry(self, pairs: Sequence[tuple[Any, Message]]) -> list[Settled]:
         session, queue = await self._open()
         return await session.transactions.submit(
-            lambda connection, now: statements.write_back(connection, now, pairs, None), durable=True, ready=queue
+            lambda connection, now: statements.write_back(connection, queue, now, pairs, None),
+            durable=True,
+            ready=queue,
         )
 
     async def fail(self, pairs: Sequence[tuple[Any, Message]], channel: RestingChannel) -> list[Settled]:
-        session = await self._session()
+        session, queue = await self._open()
         return await session.transactions.submit(
-            lambda connection, now: statements.write_back(connection, now, pairs, channel), durable=True
+            lambda connection, now: statements.write_back(connection, queue, now, pairs, channel), durable=True
         )
 
     async def extend(self, receipts: Sequence[Any], seconds: float) -> list[Settled]:
         session, queue = await self._open()
         results, shortened = await session.transactions.submit(
-            lambda connection, now: statements.extend(connection, now, receipts, seconds)
+            lambda connection, now: statements.extend(connection, queue, now, receipts, seconds)
         )
         if shortened:
             session.made_ready([queue])

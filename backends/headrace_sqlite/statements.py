@@ -129,12 +129,15 @@ def pop(connection: sqlite3.Connection, queue: int, now: int, limit: int, lease_
     return [Delivery(rows.message(connection, row), (row.seq, token), row.deliveries + 1) for row in found]
 
 
-def _valid(connection: sqlite3.Connection, now: int, receipts: Sequence[Receipt]) -> set[Receipt]:
-    """Those receipts that still hold their message. To be asked before anything is written."""
+def _valid(connection: sqlite3.Connection, queue: int, now: int, receipts: Sequence[Receipt]) -> set[Receipt]:
+    """Those receipts that still hold a message of the queue. To be asked before anything is written.
+
+    The plus keeps the planner from any index but the row numbers.
+    """
     seqs, tokens = connection.execute(
         "SELECT json_group_array(seq), json_group_array(token) FROM message "
-        "WHERE seq IN (SELECT value FROM json_each(?)) AND state = 1 AND lease > ?",
-        (_seqs(receipts), now),
+        "WHERE seq IN (SELECT value FROM json_each(?)) AND +queue = ? AND state = 1 AND lease > ?",
+        (_seqs(receipts), queue, now),
     ).fetchone()
     return set(zip(rows.numbers(seqs), rows.numbers(tokens), strict=True)).intersection(receipts)
 
@@ -156,17 +159,17 @@ def _seqs(receipts: Iterable[Receipt]) -> str:
     return rows.json([seq for seq, _ in receipts])
 
 
-def ack(connection: sqlite3.Connection, now: int, receipts: Sequence[Receipt]) -> list[Settled]:
-    valid = _valid(connection, now, receipts)
+def ack(connection: sqlite3.Connection, queue: int, now: int, receipts: Sequence[Receipt]) -> list[Settled]:
+    valid = _valid(connection, queue, now, receipts)
     connection.execute("DELETE FROM message WHERE seq IN (SELECT value FROM json_each(?))", (_seqs(valid),))
     return _settled(receipts, valid)
 
 
 def extend(
-    connection: sqlite3.Connection, now: int, receipts: Sequence[Receipt], seconds: float
+    connection: sqlite3.Connection, queue: int, now: int, receipts: Sequence[Receipt], seconds: float
 ) -> tuple[list[Settled], bool]:
     """Besides the results: whether some lease became shorter."""
-    valid = _valid(connection, now, receipts)
+    valid = _valid(connection, queue, now, receipts)
     until, seqs = now + microseconds(seconds), _seqs(valid)
     (last,) = connection.execute(
         "SELECT max(lease) FROM message WHERE seq IN (SELECT value FROM json_each(?))", (seqs,)
@@ -175,9 +178,9 @@ def extend(
     return [Settled.DONE if receipt in valid else Settled.STALE for receipt in receipts], until < (last or 0)
 
 
-def give_back(connection: sqlite3.Connection, now: int, receipts: Sequence[Receipt]) -> None:
+def give_back(connection: sqlite3.Connection, queue: int, now: int, receipts: Sequence[Receipt]) -> None:
     """Undo a pop that nobody saw: the old place, and nothing counted."""
-    valid = _valid(connection, now, receipts)
+    valid = _valid(connection, queue, now, receipts)
     connection.execute(
         "UPDATE message SET state = 0, deliveries = deliveries - 1 WHERE seq IN (SELECT value FROM json_each(?))",
         (_seqs(valid),),
@@ -185,11 +188,15 @@ def give_back(connection: sqlite3.Connection, now: int, receipts: Sequence[Recei
 
 
 def write_back(
-    connection: sqlite3.Connection, now: int, pairs: Sequence[tuple[Receipt, Message]], channel: RestingChannel | None
+    connection: sqlite3.Connection,
+    queue: int,
+    now: int,
+    pairs: Sequence[tuple[Receipt, Message]],
+    channel: RestingChannel | None,
 ) -> list[Settled]:
     """`Driver.retry`, and with a channel `Driver.fail`."""
     receipts = [receipt for receipt, _ in pairs]
-    results = _settled(receipts, _valid(connection, now, receipts))
+    results = _settled(receipts, _valid(connection, queue, now, receipts))
     state = 0 if channel is None else _STATE[channel]
     values = []
     for ((seq, _), message), result in zip(pairs, results, strict=True):

@@ -178,8 +178,8 @@ class Driver(ABC):
     async def delay(self, messages: Sequence[Message]) -> Sequence[str | BackendError]:
         """As `push`, into ``delayed``: each message falls due its own ``delay`` seconds from now.
 
-        Due messages are popped oldest due time first, whatever their number. ``delay`` is
-        above 0 and at most `Capabilities.max_delay`.
+        Where `Capabilities.ordered`, due messages are popped oldest due time first, whatever
+        their number. ``delay`` is above 0 and at most `Capabilities.max_delay`.
         """
 
     @abstractmethod
@@ -201,7 +201,10 @@ class Driver(ABC):
 
     @abstractmethod
     async def ack(self, receipts: Sequence[Any]) -> Sequence[Result]:
-        """Remove the delivered messages for good. A stale receipt changes nothing; one given twice is stale once."""
+        """Remove the delivered messages for good.
+
+        A stale receipt changes nothing, and so does one of another queue; one given twice is stale once.
+        """
 
     @abstractmethod
     async def retry(self, pairs: Sequence[tuple[Any, Message]]) -> Sequence[Result]:

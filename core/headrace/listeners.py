@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
-from headrace.errors import ConfigError
+from headrace.errors import ConfigError, WorkerDied
 from headrace.events import (
     AfterHandle,
     BackendBack,
@@ -74,6 +74,8 @@ def _log(app: "Headrace") -> Iterator[Listener[Any]]:
                 logger.warning("%s raised %r; it runs again in %.3g s", _named(event), error, event.message.delay)
             case FailedHandle(late=True, error=error):
                 logger.error("%s raised after its timeout", _named(event), exc_info=error)
+            case FailedHandle(error=WorkerDied() as error):
+                logger.error("%s failed and rests in 'failed': %s", _named(event), error)
             case FailedHandle(error=error):
                 logger.error("%s failed and rests in 'failed'", _named(event), exc_info=error)
             case TimeoutHandle(seconds=seconds):

@@ -160,6 +160,13 @@ async def _talk(
         reports.close()
 
 
+class _InChild(Exception):
+    """Shows, as a cause, the traceback of the process where an error happened; as `concurrent.futures` does."""
+
+    def __init__(self, trace: str) -> None:
+        super().__init__(f"\n\n{trace}")
+
+
 def _conclude_death(status: int) -> NoReturn:
     if status < 0:
         with contextlib.suppress(ValueError):
@@ -176,7 +183,7 @@ def _conclude(final: Report) -> None:
         raise NotInChild(final.reason)
     if final.kind == "error":
         assert final.note is not None
-        raise SuspectError(final.note)
+        raise SuspectError(final.note) from _InChild(final.note.traceback)
 
 
 class _Lines:

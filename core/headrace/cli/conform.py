@@ -55,7 +55,7 @@ def conform(
     ] = None,
     case: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="Only this case; may be repeated, and may end with *."),
+        typer.Option(metavar="NAME", help="Only this case; may be repeated, and have wildcards (*)."),
     ] = None,
     long: Annotated[
         bool, typer.Option("--long", help="The long form too: millions of messages, more random calls.")

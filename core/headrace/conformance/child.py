@@ -25,16 +25,21 @@ class ChildFailed(AssertionError):
     """The work could not be done in another process, or did not end well there."""
 
 
-def in_child(harness: Harness, work: Work, *arguments: Any) -> Any:
-    """Run ``work(backend, *arguments)`` in another process and return what it returns. Blocks; raises `ChildFailed`."""
+def pickled(harness: Harness, whole: object) -> bytes:
+    """``whole``, which holds a harness, for another process. Raises `ChildFailed`, with what is to be done about it."""
     try:
-        pickle.dumps(harness)
+        return pickle.dumps(whole)
     except Exception as error:
         kind = type(harness).__name__
         raise ChildFailed(
             f"{kind} cannot be pickled, so no other process can have it ({error}): leave servers and the like "
             "to a fixture, and keep their address"
         ) from error
+
+
+def in_child(harness: Harness, work: Work, *arguments: Any) -> Any:
+    """Run ``work(backend, *arguments)`` in another process and return what it returns. Blocks; raises `ChildFailed`."""
+    pickled(harness, harness)
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
     child = context.Process(target=_run, args=(theirs, harness, work, arguments), name="headrace-conform", daemon=True)

@@ -117,7 +117,7 @@ class Engine:
         try:
             yield worker
         except BaseException:
-            worker.stop()
+            worker.stop()  # and once more below, which means at once
             raise
         finally:
             self._running.remove(running)

@@ -6,6 +6,7 @@ never ends. None of them keeps the other cases from running.
 
 import asyncio
 import concurrent.futures
+import fnmatch
 import inspect
 import sys
 import tempfile
@@ -43,12 +44,11 @@ class Overrun(AssertionError):
 
 
 def select(names: Sequence[str] = ()) -> tuple[Case, ...]:
-    """All cases, or those of these names; a name may end with ``*``. Raises `UnknownCase`."""
+    """All cases, or those of these names, which may have wildcards as files' have. Raises `UnknownCase`."""
     cases = all_cases()
     chosen: set[str] = set()
     for name in names:
-        stem = name.removesuffix("*")
-        matching = {case.name for case in cases if case.name == name or (name != stem and case.name.startswith(stem))}
+        matching = {case.name for case in cases if fnmatch.fnmatchcase(case.name, name)}
         if not matching:
             raise UnknownCase(name)
         chosen |= matching

@@ -18,13 +18,12 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
-from multiprocessing.process import parent_process
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
 from headrace.app import Headrace
-from headrace.conformance.child import ChildFailed
+from headrace.conformance.child import pickled
 from headrace.conformance.engine import LOOK_EVERY, Engine, make_app
 from headrace.conformance.faulty import Fault, FaultyBackend
 from headrace.conformance.harness import Harness
@@ -36,9 +35,6 @@ from headrace.events import Event, FailedHandle, JobEvent, LeaseLost, WorkerStar
 #: Seconds until a process that should be there, or gone, is given up: to start an interpreter takes its time on
 #: a busy machine, and so does an orderly end.
 CHILD_PATIENCE: Final = 30.0
-
-#: Without it, a process that is started afresh does what its parent does.
-_GUARD: Final = "if __name__ == '__main__'"
 
 #: What the ledger's key is for what concerns a whole worker.
 WORKER: Final = "worker"
@@ -78,7 +74,7 @@ class Workers:
         """Start a process that works until it is ended, on a backend with these faults; or that pushes so many jobs."""
         engine, harness = self._engine, self._engine.lab.harness
         assignment = Assignment(harness, engine.prefixes[QUEUE], self._settings, faults, engine.ledger.path, pushes)
-        process = WorkerProcess(engine, _pickled(assignment))
+        process = WorkerProcess(engine, pickled(harness, assignment))
         self._processes.append(process)
         return process
 
@@ -154,7 +150,8 @@ class WorkerProcess:
                 return f"{_described(status)}: {self._line.recv()}"
         if self.wrote(WORKER) or status is None or status < 0:
             return _described(status)
-        return f"{_described(status)} before it began; a script that runs the kit must do so behind {_GUARD}"
+        # A process that is started afresh begins with what its parent's script does.
+        return f"{_described(status)} before it began; a script that runs the kit needs: if __name__ == '__main__'"
 
 
 def _described(status: int | None) -> str:
@@ -163,28 +160,17 @@ def _described(status: int | None) -> str:
     return f"ended with exit status {status}"
 
 
-def _pickled(assignment: Assignment) -> bytes:
-    try:
-        return pickle.dumps(assignment)
-    except Exception as error:
-        kind = type(assignment.harness).__name__
-        raise ChildFailed(
-            f"{kind} cannot be pickled, so no other process can have it ({error}): leave servers and the like "
-            "to a fixture, and keep their address"
-        ) from error
-
-
 # The child
 
 
-def main(pickled: bytes, line: Connection) -> None:
+def main(data: bytes, line: Connection) -> None:
     """Carry out an assignment; what went wrong is said on the line."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     # The case provokes what the engine warns of.
     logging.getLogger("headrace").addHandler(logging.NullHandler())
     logging.getLogger("headrace").propagate = False
     try:
-        assignment: Assignment = pickle.loads(pickled)
+        assignment: Assignment = pickle.loads(data)
     except Exception as error:
         line.send(f"the harness cannot be had in another process ({error!r}): define its class in a module")
         os._exit(1)
@@ -196,7 +182,7 @@ def main(pickled: bytes, line: Connection) -> None:
 
 
 def _end_with_parent() -> None:
-    parent = parent_process()
+    parent = multiprocessing.parent_process()
     if parent is not None:
         wait([parent.sentinel])
         os._exit(1)

@@ -55,18 +55,18 @@ async def stop(process: WorkerProcess) -> None:
 async def workers_killed_at_random_moments_lose_nothing(lab: Lab) -> None:
     """Workers are killed by ``kill -9`` amid their jobs, one after another: those that follow run every job to its
     end."""
-    kills, keys = 3, keys_of(120)
+    kills, steady, shaky = 3, keys_of(60, "steady "), keys_of(60, "shaky ")
     async with Engine(lab, max_retries=1, retry_seconds=0) as engine:
         async with Workers(engine, lease_seconds=short_lease(lab), concurrent={"limit": 4}) as workers:
-            for stem, times in (("steady ", 0), ("shaky ", 1)):
-                await engine.push(Failing, [stem + key for key in keys[times::2]], times=times, seconds=lab.tick / 10)
+            await engine.push(Failing, steady, times=0, seconds=lab.tick / 10)
+            await engine.push(Failing, shaky, times=1, seconds=lab.tick / 10)
             for _ in range(kills):
                 victim = workers.start()
                 await victim.until("some jobs to be run", more_than(engine, len(engine.ran) + random.randint(2, 20)))
                 await asyncio.sleep(random.uniform(0, lab.tick / 2))
                 await kill(victim)
         await engine.finish(short_lease(lab) + 2 * POP_TIMEOUT)
-        expect_runs(engine, [*(f"steady {key}" for key in keys[::2]), *(f"shaky {key}" for key in keys[1::2])], kills)
+        expect_runs(engine, [*steady, *shaky], kills)
         await lab.expect_counts("when all is done", engine.driver)
 
 

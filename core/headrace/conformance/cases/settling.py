@@ -153,6 +153,18 @@ async def a_receipt_given_twice_is_stale_the_second_time(lab: Lab) -> None:
         await lab.expect_counts(f"after {verb}", queue, **({channel: 2} if channel else {}))
 
 
+@case(Promise.ZOMBIES)
+async def a_receipt_of_another_queue_is_stale(lab: Lab) -> None:
+    """A receipt that is given to another queue's driver is stale: nothing is changed in either queue."""
+    mine, other = lab.queue(title="mine"), lab.queue(title="other")
+    held = await hold(lab, mine, 1)
+    await hold(lab, other, 1)
+    for settle in (_ack, _retry, _fail):
+        lab.expect("what the other queue answers", list(await settle(lab, other, held)), [STALE])
+    lab.expect("what its own queue answers", list(await mine.ack(receipts(held))), [DONE])
+    await lab.expect_counts("of the other queue", other, reserved=1)
+
+
 @case(Promise.BATCHES, needs=("timed_leases",))
 async def a_batch_of_extensions_is_answered_item_by_item_in_its_order(lab: Lab) -> None:
     """Extend gives one result for each receipt, in their order: done for what is held, stale for what is not."""
