@@ -123,9 +123,11 @@ def use_log(connection: sqlite3.Connection, path: Path) -> None:
 
 def verify(connection: sqlite3.Connection, path: Path) -> bool:
     """Whether the file has our tables. Raises `BackendError` if it has somebody else's, or later ones."""
-    (application,) = connection.execute("PRAGMA application_id").fetchone()
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    (objects,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    # In one statement, and so at one moment: another process may be creating the tables.
+    application, version, objects = connection.execute(
+        "SELECT application_id, user_version, (SELECT count(*) FROM sqlite_master) "
+        "FROM pragma_application_id, pragma_user_version"
+    ).fetchone()
     if not objects and application in (0, APPLICATION_ID):
         return False
     if application != APPLICATION_ID:
