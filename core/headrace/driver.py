@@ -176,7 +176,7 @@ class Driver(ABC):
 
     @abstractmethod
     async def delay(self, messages: Sequence[Message]) -> Sequence[str | BackendError]:
-        """As `push`, into ``delayed``: each message falls due its own ``delay`` seconds from now.
+        """As `push`, into ``delayed``: each message falls due its own ``delay`` seconds after the call.
 
         Where `Capabilities.ordered`, due messages are popped oldest due time first, whatever
         their number. ``delay`` is above 0 and at most `Capabilities.max_delay`.
@@ -189,7 +189,8 @@ class Driver(ABC):
         Returns at once with what there is, be it fewer than ``limit``. When there is
         nothing, waits, in the server, at most ``wait`` seconds for a push, a delay falling
         due or a lease expiring, and returns an empty sequence after that. ``wait=0`` never waits.
-        An idle caller costs the backend about one command a second at most.
+        An idle caller costs the backend about one command a second at most, and no more than
+        some thousandths of a processor on either side.
 
         A delivery is reserved for the driver's lease, or as long as the connection lives.
         When that ends unsettled the message is due again, and its next delivery's ``count``
@@ -232,8 +233,8 @@ class Driver(ABC):
         """Move messages to ``waiting``, oldest first, and return how many.
 
         ``attempt`` and ``deaths`` become 0, the note is cleared, and they queue behind what
-        waits. At most ``limit``; with capability ``selective``, only those of ``ids``. What
-        comes in during the call may stay: a call ends.
+        waits. At most ``limit``; with capability ``selective``, only those of ``ids``, which
+        are a `NotImplementedError` without it. What comes in during the call may stay: a call ends.
         """
 
     @abstractmethod
@@ -304,7 +305,10 @@ class Backend(ABC):
 
     @abstractmethod
     async def close(self) -> None:
-        """Disconnect, end threads and tasks. Deliveries still held come back by their lease."""
+        """Disconnect, end threads and tasks; called after an `open` that failed, too.
+
+        Deliveries still held come back by their lease.
+        """
 
     @abstractmethod
     def clone(self) -> "Backend":

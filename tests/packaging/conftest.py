@@ -1,4 +1,4 @@
-"""Environments for the packaging tests: one that builds, one with headrace alone, one with plugins.
+"""Environments for the packaging tests: one that builds, one with headrace alone, one with plugins, an author's.
 
 All are made once per run, from the tree that these tests stand in. Nothing is shared with the
 environment that runs the tests: what is missing from a wheel, or from its requirements, is missing here.
@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 from virtual_environments import DISTRIBUTIONS, ROOT, Builder, Environment, make_environment
+
+#: They have tests of their own, for environments where they are installed.
+collect_ignore = ["distributions"]
 
 
 @pytest.fixture(scope="session")
@@ -59,4 +62,12 @@ def plugin_environment(
     for source in sorted(DISTRIBUTIONS.iterdir()):
         builder.build(source, wheels, "wheel")
     builder.install(environment, ["--no-deps", *wheels.glob("*.whl")])
+    return environment
+
+
+@pytest.fixture(scope="session")
+def author_environment(builder: Builder, wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Environment:
+    """What the author of a backend has: headrace, pip, tox, and nothing of ours beside."""
+    environment = make_environment(tmp_path_factory.mktemp("author"), with_pip=True)
+    builder.install(environment, [wheel, "tox>=4.20"])
     return environment

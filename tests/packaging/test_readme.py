@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from virtual_environments import ROOT, Environment
+from virtual_environments import ROOT, Builder, Environment
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -44,7 +44,10 @@ def steady(line: str) -> str:
     return re.sub(r"\s+", " ", line).strip()
 
 
-def test_the_readmes_files_and_commands_work_in_their_order(clean_environment: Environment, tmp_path: Path) -> None:
+def test_the_readmes_files_and_commands_work_in_their_order(
+    builder: Builder, clean_environment: Environment, tmp_path: Path
+) -> None:
+    builder.install(clean_environment, ["pytest>=9"])  # a reader who tests has it
     environment = {**os.environ, "PATH": f"{clean_environment.headrace.parent}:{os.environ['PATH']}", "COLUMNS": "100"}
     environment.pop("PYTHONSAFEPATH", None)  # tox sets it; a new user's `python signup.py` finds what lies beside it
     ran = 0

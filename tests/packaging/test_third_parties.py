@@ -34,6 +34,7 @@ print(json.dumps([names, [name for name in sys.modules if name.startswith("headr
     assert imported == []
     assert [each for each in names if each[1] != "headrace"] == [
         ["clientless", "headrace-clientless", "2.0"],
+        ["directory", "headrace-directory", "0.1.0"],
         ["future", "headrace-future", "9.0"],
         ["ledger", "headrace-ledger", "1.0"],
         ["misspelt", "headrace-misspelt", "3.0"],
@@ -89,6 +90,18 @@ asyncio.run(main())
     assert lines[0] == "4 1 1"
     assert sorted(lines[1:-2]) == ["hello Ada", "hello Bob", "hello Cleo", "hello Dora", "hello Eve"]
     assert lines[-2:] == ["0 1", "the book 'accounts' of this process; the book 'ledger' of this process"]
+
+
+def test_the_directory_backend_keeps_the_contract_where_it_is_installed(
+    plugin_environment: Environment, tmp_path: Path
+) -> None:
+    # A few of the cases; the test of the tutorial, whose result it is, runs all.
+    chosen = [word for case in ("a_push_*", "a_lease_*", "looking_*") for word in ("--case", case)]
+    done = plugin_environment.run(
+        plugin_environment.python, "-m", "headrace.cli", "conform", "directory", *chosen, cwd=tmp_path
+    )
+    assert "directory keeps what the chosen cases ask: " in done.stdout
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_options_of_a_third_party_are_checked_like_ours(plugin_environment: Environment, tmp_path: Path) -> None:

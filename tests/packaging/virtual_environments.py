@@ -17,7 +17,12 @@ ROOT: Final = Path(__file__).parents[2]
 DISTRIBUTIONS: Final = Path(__file__).parent / "distributions"
 
 #: Variables of the running tests that would reach into the environments below.
-_FOREIGN_VARIABLES: Final = ("COVERAGE_", "COV_", "HEADRACE", "PYTEST_", "PYTHON", "VIRTUAL_ENV")
+_FOREIGN_VARIABLES: Final = ("COVERAGE_", "COV_", "HEADRACE", "PYTEST_", "PYTHON", "TOX_", "VIRTUAL_ENV")
+
+
+def own_variables() -> dict[str, str]:
+    """The environment of the running tests, without what is theirs alone."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN_VARIABLES)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +42,7 @@ class Environment:
 
     def run(self, *command: str | Path, cwd: Path, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a command of this environment, apart from that of the tests; fails with all that it said."""
-        variables = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN_VARIABLES)}
-        done = subprocess.run(command, cwd=cwd, env=variables, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, cwd=cwd, env=own_variables(), capture_output=True, text=True, check=False)
         if check and done.returncode:
             pytest.fail(f"{' '.join(map(str, command))} ended with {done.returncode}\n{done.stdout}{done.stderr}")
         return done

@@ -9,7 +9,7 @@ from typing import Annotated, Final
 import typer
 
 from headrace import __version__
-from headrace.cli import backends, cancel, check, conform, demo, flush, info, push, reload, show, worker
+from headrace.cli import backends, cancel, check, conform, demo, flush, info, new, push, reload, show, worker
 from headrace.cli import list as listing
 from headrace.cli.session import INTERRUPTED, Session, hush_broken_pipe, report
 
@@ -54,8 +54,8 @@ def headrace(
     context.obj = Session(config, debug)
 
 
-def _add(command: Callable[..., None], panel: str, examples: tuple[str, ...]) -> None:
-    """Add a command. Whatever it raises becomes words on stderr and an exit code."""
+def _add(command: Callable[..., None], panel: str | None, examples: tuple[str, ...], group: typer.Typer = app) -> None:
+    """Add a command to ``group``. Whatever it raises becomes words on stderr and an exit code."""
 
     @functools.wraps(command)
     def guarded(context: typer.Context, **given: object) -> None:
@@ -75,7 +75,7 @@ def _add(command: Callable[..., None], panel: str, examples: tuple[str, ...]) ->
     # \b keeps the lines that follow it as they are.
     epilog = "\b\nExamples:\n" + "\n".join(f"  {line}" for line in examples)
     name = command.__name__.partition("_")[0]
-    app.command(name, rich_help_panel=panel, epilog=epilog)(guarded)
+    group.command(name, rich_help_panel=panel, epilog=epilog)(guarded)
 
 
 _add(demo.demo, RUN, demo.EXAMPLES)
@@ -90,3 +90,7 @@ _add(cancel.cancel, MOVE, cancel.EXAMPLES)
 _add(check.check, SETUP, check.EXAMPLES)
 _add(backends.backends, SETUP, backends.EXAMPLES)
 _add(conform.conform, SETUP, conform.EXAMPLES)
+
+making = typer.Typer(no_args_is_help=True, help="Make a project to go on with.")
+app.add_typer(making, name="new", rich_help_panel=SETUP)
+_add(new.backend, None, new.EXAMPLES, making)

@@ -150,8 +150,9 @@ class _Attempt:
     async def _in_loop(self, lab: Lab) -> None:
         self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
         proved = False
+        clock = asyncio.timeout(self._limit)
         try:
-            async with asyncio.timeout(self._limit) as clock:
+            async with clock:
                 await lab.open()
                 await self._case.run(lab)  # type: ignore[misc]
             proved = True

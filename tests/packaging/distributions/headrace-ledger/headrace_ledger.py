@@ -15,7 +15,6 @@ from typing import Any
 import msgspec
 
 from headrace.driver import (
-    CONTRACT,
     Backend,
     Capabilities,
     Channel,
@@ -206,7 +205,7 @@ class LedgerBackend(Backend):
     @property
     def capabilities(self) -> Capabilities:
         return Capabilities(
-            contract=CONTRACT,
+            contract=1,
             durable=False,
             shared=False,
             ordered=False,
