@@ -161,7 +161,13 @@ class JobFunction(Generic[P, R]):
 
     def job(self, *args: P.args, **kwargs: P.kwargs) -> Job:
         """The call as a job, for ``queue.push`` and its options."""
-        return self.job_class(**self._signature.bind(*args, **kwargs).arguments)
+        try:
+            bound = self._signature.bind(*args, **kwargs)
+        except TypeError as error:
+            words = [word for word in kwargs if word in PushWords.__annotations__]
+            hint = f"; options go behind the call: {self.__name__}.job(...).push({words[0]}=...)" if words else ""
+            raise TypeError(f"{self.__name__}: {error}{hint}") from None
+        return self.job_class(**bound.arguments)
 
     def push(self, *args: P.args, **kwargs: P.kwargs) -> context.PushCoroutine:
         """Push the call to the job's own queue, on the app most recently entered."""

@@ -8,13 +8,13 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import Any, Final, Literal, TypedDict
 
 import msgspec
 
 from headrace.errors import ConfigError, JobError
 from headrace.settings import Backoff, RunOptions
-from headrace.tables import Reading
+from headrace.tables import Reading, show, suggest
 
 OnTimeout = Literal["continue", "cancel"]
 OnDuplicate = Literal["replace", "keep"]
@@ -35,6 +35,25 @@ class PushWords(TypedDict, total=False):
     handle_timeout: float | None
     on_timeout: OnTimeout | None
     headers: Mapping[str, str] | None
+
+
+#: What other systems call the words above.
+_FOREIGN_WORDS: Final = {
+    **dict.fromkeys(("countdown", "defer_by", "defer_until", "delay_seconds", "eta"), "delay"),
+    **dict.fromkeys(("job_id", "message_id", "task_id"), "id"),
+    **dict.fromkeys(("attempts", "max_attempts", "retries", "tries"), "max_retries"),
+    **dict.fromkeys(("backoff", "retry_backoff", "retry_delay"), "retry_seconds"),
+    **dict.fromkeys(("job_timeout", "time_limit", "timeout"), "handle_timeout"),
+}
+
+
+def check_words(words: Mapping[str, object]) -> None:
+    """Raise `TypeError` for a word that no push takes, naming the one that may be meant."""
+    for word in words:
+        if word not in PushWords.__annotations__:
+            ours = _FOREIGN_WORDS.get(word)
+            hint = f"say {ours}=" if ours else suggest(word, PushWords.__annotations__)
+            raise TypeError(f"push() takes no {show(word)}; {hint}")
 
 
 def run_options(where: str, stated: Mapping[str, Any]) -> RunOptions:

@@ -21,7 +21,7 @@ from headrace.errors import BackendError, BackendUnavailable, ConfigError, JobEr
 from headrace.events import JobPushed
 from headrace.ids import new_id
 from headrace.job import Job, JobOptions
-from headrace.options import Delay, OnDuplicate, OnTimeout, PushWords, Schedule, run_options
+from headrace.options import Delay, OnDuplicate, OnTimeout, PushWords, Schedule, check_words, run_options
 from headrace.standin import stand_in
 
 if TYPE_CHECKING:
@@ -254,6 +254,8 @@ class Queue:
         return f"{declared.name}:{stated}"
 
     async def _push(self, job: Job, **words: Unpack[PushWords]) -> str:
+        if words:
+            check_words(words)
         message = self._message(job, **words)
         (result,) = await self._store([message])
         if not isinstance(result, str):

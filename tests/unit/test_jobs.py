@@ -15,6 +15,7 @@ from headrace.codec import JobCodec
 from headrace.config import Backoff
 from headrace.errors import InvalidPayload, JobError, UnknownJob
 from headrace.job import declared_jobs
+from headrace.options import check_words
 from headrace.retry import retry_delay
 
 
@@ -308,3 +309,20 @@ def test_a_retry_cannot_be_asked_for_in_the_past_or_never(delay: Any) -> None:
     with pytest.raises(ValueError, match="Retry: delay is"):
         Retry(delay=delay)
     assert Retry(timedelta(minutes=1)).delay == 60
+
+
+def test_a_word_that_no_push_takes_is_answered_with_the_one_that_is_meant() -> None:
+    @job
+    async def resize(path: str) -> None: ...
+
+    for words, answer in (
+        ({"dealy": 3}, 'push() takes no "dealy"; did you mean "delay"?'),
+        ({"countdown": 3}, 'push() takes no "countdown"; say delay='),
+    ):
+        with pytest.raises(TypeError) as caught:
+            check_words(words)
+        assert str(caught.value) == answer
+    with pytest.raises(TypeError, match=r"options go behind the call: resize\.job\(\.\.\.\)\.push\(delay="):
+        resize.job("a.png", delay=5)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="resize: missing a required argument: 'path'"):
+        resize.job()  # type: ignore[call-arg]
