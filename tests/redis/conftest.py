@@ -1,0 +1,80 @@
+"""Private servers for the tests of the Redis backend; each kind is started once, when first needed."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import pytest
+
+from headrace.conformance.servers.proxy import Proxy
+from headrace.conformance.servers.redis import RedisCluster, RedisSentinels, RedisServer
+from headrace_redis.backend import RedisBackend
+from headrace_redis.connections.place import parse
+from headrace_redis.settings import RedisSettings
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[RedisServer]:
+    """A server that all tests share, and none may stop. What tests put into it has a prefix of their own."""
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def sentinels() -> Iterator[RedisSentinels]:
+    with RedisSentinels() as sentinels:
+        yield sentinels
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[RedisCluster]:
+    with RedisCluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def own_server() -> Iterator[RedisServer]:
+    """A server for one test, which may do with it what it likes. It keeps everything on disk."""
+    with RedisServer(append_only=True) as server:
+        yield server
+
+
+@pytest.fixture
+def proxy(own_server: RedisServer) -> Iterator[Proxy]:
+    """A network before ``own_server``."""
+    with Proxy(own_server.port) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def prefix(request: pytest.FixtureRequest) -> str:
+    return "{" + request.node.name.replace("{", "(").replace("}", ")") + "}"
+
+
+@pytest.fixture
+async def make() -> AsyncIterator[Callable[..., RedisBackend]]:
+    """Makes backends, not open; what a test opened is closed after it."""
+    made: list[RedisBackend] = []
+
+    def make(url: str, **settings: Any) -> RedisBackend:
+        backend = RedisBackend(parse(url), RedisSettings(url=url, **settings))
+        made.append(backend)
+        return backend
+
+    yield make
+    for backend in made:
+        await backend.close()
+
+
+@pytest.fixture
+async def backend(make: Callable[..., RedisBackend], server: RedisServer) -> RedisBackend:
+    """An opened backend on the server that tests share."""
+    backend = make(server.url)
+    await backend.open()
+    return backend
+
+
+@pytest.fixture(autouse=True)
+async def no_task_is_left() -> AsyncIterator[None]:
+    yield
+    assert asyncio.all_tasks() == {asyncio.current_task()}

@@ -1,0 +1,140 @@
+"""A shop under load while something breaks: real workers that note what they ran, and a producer that repeats.
+
+Owns the counting: what was confirmed and never ran is lost, what ran twice is a duplicate.
+"""
+
+import asyncio
+import collections
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+
+from headrace import Headrace
+from headrace.errors import BackendError
+
+MODULE = """
+import asyncio, os, pathlib, random
+from headrace import Job
+
+ledger = os.open(pathlib.Path(__file__).with_name("ledger"), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+
+class Entry(Job, max_retries=3, retry_seconds=0.05):
+    number: int
+
+    async def handle(self) -> None:
+        await asyncio.sleep(random.uniform(0, 0.02))
+        if random.random() < 0.05:
+            raise ValueError("one in twenty fails and is tried again")
+        # One short append is one write: a kill leaves a whole line or none.
+        os.write(ledger, b"%d\\n" % self.number)
+"""
+
+CONFIG = """
+imports = ["load_jobs"]
+listeners = []
+backend = "redis"
+[backends.redis]
+timeout_seconds = 1
+{options}
+[queues.default]
+lease_seconds = 2
+pop_timeout = 1
+concurrent = {{ limit = 10 }}
+"""
+
+
+class Load:
+    """Jobs pushed one after another through a backend, and workers that run them; ends with every process gone."""
+
+    def __init__(self, folder: Path, url: str, **options: int) -> None:
+        lines = [f'url = "{url}"', *(f"{name} = {value}" for name, value in options.items())]
+        (folder / "load_jobs.py").write_text(MODULE)
+        (folder / "headrace.toml").write_text(CONFIG.format(options="\n".join(lines)))
+        self.folder = folder
+        self.confirmed: set[int] = set()
+        self.unconfirmed = 0
+        self.workers: list[subprocess.Popen[bytes]] = []
+        path = [*sys.path]
+        self.app = Headrace.load(folder / "headrace.toml")
+        self.app.load_jobs()
+        sys.path[:] = path
+        self._entry = sys.modules.pop("load_jobs").Entry
+
+    def start_worker(self) -> "subprocess.Popen[bytes]":
+        command = [sys.executable, "-m", "headrace.cli", "--config", "headrace.toml", "worker", "default"]
+        with (self.folder / "log").open("ab") as log:
+            worker = subprocess.Popen(command, cwd=self.folder, stdout=log, stderr=log)
+        self.workers.append(worker)
+        return worker
+
+    def kill_worker(self, worker: "subprocess.Popen[bytes]") -> None:
+        """The supervisor and the processes that it has started."""
+        children = Path(f"/proc/{worker.pid}/task/{worker.pid}/children").read_text().split()
+        for process in (worker.pid, *map(int, children)):
+            os.kill(process, signal.SIGKILL)
+        worker.wait()
+        self.workers.remove(worker)
+
+    async def push(self, numbers: range, pause: float = 0.0) -> None:
+        """Push jobs with ids of their own, each repeated until it is confirmed."""
+        for number in numbers:
+            while True:
+                try:
+                    await self.app.queue().push(self._entry(number=number), id=f"{number:032x}")
+                    break
+                except BackendError:
+                    self.unconfirmed += 1
+                    await asyncio.sleep(0.05)
+            self.confirmed.add(number)
+            await asyncio.sleep(pause)
+
+    def runs(self) -> collections.Counter[int]:
+        ledger = self.folder / "ledger"
+        return collections.Counter(map(int, ledger.read_text().split()) if ledger.exists() else ())
+
+    async def until_more_runs(self) -> float:
+        """Seconds until some worker has run another job."""
+        before, began = self.runs().total(), time.monotonic()
+        while self.runs().total() == before:
+            await asyncio.sleep(0.02)
+        return time.monotonic() - began
+
+    async def until_done(self, seconds: float = 60) -> None:
+        """Until nothing waits, is delayed, or is held."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            try:
+                info = await self.app.queue().info()
+            except BackendError:
+                info = None
+            if info is not None and not (info.waiting or info.reserved or info.delayed):
+                return
+            await asyncio.sleep(0.1)
+        raise AssertionError(f"not done: {info}\n{(self.folder / 'log').read_text()[-3000:]}")
+
+    async def lost(self, what: str) -> int:
+        """Print the counts; how many confirmed jobs neither ran nor rest in failed."""
+        failed = {message.arguments["number"] for message in await self.app.queue().list("failed", limit=1000)}
+        runs = self.runs()
+        lost = len(self.confirmed - set(runs) - failed)
+        print(
+            f"\n{what}: {len(self.confirmed):,} pushes confirmed ({self.unconfirmed} had to be repeated), "
+            f"{len(runs):,} jobs executed, {len(failed)} rest in failed, "
+            f"{runs.total() - len(runs)} executed twice or more, {lost} lost"
+        )
+        return lost
+
+    async def __aenter__(self) -> "Load":
+        await self.app.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for worker in [*self.workers]:
+            self.kill_worker(worker)
+        await self.app.__aexit__(kind, error, traceback)

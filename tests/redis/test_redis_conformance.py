@@ -1,0 +1,82 @@
+"""The kit on Redis: one server, Sentinel, a Cluster, the older protocol, and the slower parser."""
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from headrace.conformance import DriverSuite, PluginHarness
+from headrace.conformance.servers.redis import RedisCluster, RedisSentinels, RedisServer
+
+#: The servers of this process by URL: a harness is copied and goes to other processes, a server cannot.
+SERVERS: dict[str, RedisServer] = {}
+
+
+class ServerHarness(PluginHarness):
+    """One server that can be killed, and asked what it was sent."""
+
+    @property
+    def server(self) -> RedisServer:
+        return SERVERS[self.options["url"]]
+
+    async def restart(self) -> None:
+        await asyncio.to_thread(self.server.restart)
+
+    async def disconnect(self) -> None:
+        await asyncio.to_thread(self.server.disconnect)
+
+    async def commands(self) -> int:
+        return await asyncio.to_thread(self.server.commands)
+
+
+@pytest.fixture(scope="module")
+def durable() -> Iterator[RedisServer]:
+    """A server that outlives a kill."""
+    with RedisServer(append_only=True) as server:
+        SERVERS[server.url] = server
+        yield server
+        del SERVERS[server.url]
+
+
+class TestServer(DriverSuite):
+    @pytest.fixture
+    def harness(self, durable: RedisServer) -> ServerHarness:
+        return ServerHarness("redis", {"url": durable.url})
+
+
+class TestOlderProtocol(DriverSuite):
+    @pytest.fixture
+    def harness(self, durable: RedisServer) -> ServerHarness:
+        return ServerHarness("redis", {"url": durable.url, "protocol": 2})
+
+
+class TestSentinel(DriverSuite):
+    @pytest.fixture
+    def harness(self, sentinels: RedisSentinels) -> PluginHarness:
+        return PluginHarness("redis", {"url": sentinels.url, "wait_replicas": 1})
+
+
+class TestCluster(DriverSuite):
+    @pytest.fixture
+    def harness(self, cluster: RedisCluster) -> PluginHarness:
+        return PluginHarness("redis", {"url": cluster.url})
+
+
+#: Runs this file's first class in a process where hiredis cannot be imported, so that redis-py reads answers itself.
+WITHOUT_HIREDIS = """
+import sys
+sys.modules["hiredis"] = None
+import pytest, redis.connection
+assert "hiredis" not in redis.connection.DefaultParser.__name__.lower()
+raise SystemExit(pytest.main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.timeout(600)
+def test_the_kit_passes_with_the_parser_in_pure_python() -> None:
+    arguments = ["-q", "-p", "no:cacheprovider", f"{Path(__file__)}::TestServer"]
+    done = subprocess.run([sys.executable, "-c", WITHOUT_HIREDIS, *arguments], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
