@@ -1,10 +1,15 @@
 """The kit on the backends that need no server, with the time of their random calls under control."""
 
+import pytest
+
 from headrace.conformance import DriverSuite, PluginHarness
 from headrace.driver import Backend
 from headrace.testing.clock import FakeClock
 from headrace_memory.backend import MemoryBackend
 from headrace_sqlite.backend import SqliteBackend
+
+#: A test waits for its case, which may be the last of a suite; each case has a limit of its own.
+pytestmark = pytest.mark.timeout(600)
 
 
 class MemoryHarness(PluginHarness):

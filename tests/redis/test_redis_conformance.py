@@ -11,6 +11,9 @@ import pytest
 from headrace.conformance import DriverSuite, PluginHarness
 from headrace.conformance.servers.redis import RedisCluster, RedisSentinels, RedisServer
 
+#: A test waits for its case, which may be the last of a suite; each case has a limit of its own.
+pytestmark = pytest.mark.timeout(600)
+
 #: The servers of this process by URL: a harness is copied and goes to other processes, a server cannot.
 SERVERS: dict[str, RedisServer] = {}
 
@@ -42,26 +45,38 @@ def durable() -> Iterator[RedisServer]:
 
 
 class TestServer(DriverSuite):
-    @pytest.fixture
-    def harness(self, durable: RedisServer) -> ServerHarness:
+    at_once = 8
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def harness(cls, durable: RedisServer) -> ServerHarness:
         return ServerHarness("redis", {"url": durable.url})
 
 
 class TestOlderProtocol(DriverSuite):
-    @pytest.fixture
-    def harness(self, durable: RedisServer) -> ServerHarness:
+    at_once = 8
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def harness(cls, durable: RedisServer) -> ServerHarness:
         return ServerHarness("redis", {"url": durable.url, "protocol": 2})
 
 
 class TestSentinel(DriverSuite):
-    @pytest.fixture
-    def harness(self, sentinels: RedisSentinels) -> PluginHarness:
+    at_once = 8
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def harness(cls, sentinels: RedisSentinels) -> PluginHarness:
         return PluginHarness("redis", {"url": sentinels.url, "wait_replicas": 1})
 
 
 class TestCluster(DriverSuite):
-    @pytest.fixture
-    def harness(self, cluster: RedisCluster) -> PluginHarness:
+    at_once = 8
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def harness(cls, cluster: RedisCluster) -> PluginHarness:
         return PluginHarness("redis", {"url": cluster.url})
 
 
@@ -75,7 +90,6 @@ raise SystemExit(pytest.main(sys.argv[1:]))
 """
 
 
-@pytest.mark.timeout(600)
 def test_the_kit_passes_with_the_parser_in_pure_python() -> None:
     arguments = ["-q", "-p", "no:cacheprovider", f"{Path(__file__)}::TestServer"]
     done = subprocess.run([sys.executable, "-c", WITHOUT_HIREDIS, *arguments], capture_output=True, text=True)

@@ -301,11 +301,8 @@ async def test_more_calls_than_connections_take_turns(make: Make, own_server: Re
 
 
 async def test_a_socket_of_this_machine_is_spoken_to(make: Make) -> None:
-    server = RedisServer()
-    path = server.folder / "redis.sock"
-    server._options["unixsocket"] = str(path)
-    with server:
-        backend = make(f"unix://{path}?db=1")
+    with RedisServer(unixsocket="redis.sock") as server:  # in its folder
+        backend = make(f"unix://{server.folder}/redis.sock?db=1")
         await backend.open()
         await backend.driver("{q}").push([message("a")])
         assert ids(await backend.driver("{q}").pop(1, 1)) == ["a"]
