@@ -134,8 +134,7 @@ class Stage:
     async def __aexit__(self, *exception: object) -> None:
         try:
             await self.stop_workers()
-            for channel in ("waiting", "delayed", "failed", "timeout"):
-                await self.queue.flush(channel)
+            await (await self.queue.driver()).destroy()
         finally:
             await self.app.__aexit__(None, None, None)
             self.results.close()

@@ -13,3 +13,4 @@ class DirectoryHarness(Harness):
 
 class TestDirectory(DriverSuite):
     harness = DirectoryHarness
+    at_once = 8  # cases side by side: most of them wait most of the time
