@@ -57,6 +57,7 @@ def test_a_wrong_backend_option_or_case_is_refused_in_words(shop: Shop) -> None:
         (("sqlite", "--option", "pat=x"), "did you mean 'path'?"),
         (("sqlite", "--option", "path"), "is not KEY=VALUE"),
         (("sqlite", "--case", "no_such_case"), "no case is named no_such_case"),
+        (("sqlite", "--json", "missing/report.json"), "is no file that could be written"),
     ):
         done = shop.run("conform", *arguments, status=2)
         assert words in " ".join(done.stderr.replace("│", "").split()).replace('"', "'"), arguments

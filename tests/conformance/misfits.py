@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import logging
 import os
 import threading
 from collections.abc import Sequence
@@ -83,8 +84,30 @@ class BlockingDriver(MemoryDriver):
 class UntidyDriver(MemoryDriver):
     """Cannot be cleaned up."""
 
+    tried = 0
+
     async def destroy(self) -> None:
+        UntidyDriver.tried += 1
         raise BackendUnavailable("the queue cannot be removed")
+
+
+class HastyDriver(MemoryDriver):
+    """Hands out the latest message first."""
+
+    async def pop(self, limit: int, wait: float) -> list[Delivery]:
+        deliveries = await super().pop(1000, wait)
+        for delivery in deliveries[:-limit]:
+            await self.retry([(delivery.receipt, delivery.message)])
+        return deliveries[-limit:]
+
+
+class TalkativeDriver(MemoryDriver):
+    """Logs what it hands out."""
+
+    async def pop(self, limit: int, wait: float) -> list[Delivery]:
+        deliveries = await super().pop(limit, wait)
+        logging.getLogger("misfits").info("handed out: %s", deliveries)
+        return deliveries
 
 
 class SharingDriver(MemoryDriver):

@@ -1,8 +1,9 @@
 """The cases of connections, on a backend behind a socket, whole and broken."""
 
 import asyncio
+import socket
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 import pytest
@@ -95,6 +96,30 @@ class Renaming(WireDriver):
         except BackendUnavailable:
             await super().push([msgspec.structs.replace(message, id=f"{message.id} again") for message in messages])
             raise
+
+
+class LeakyBackend(WireBackend):
+    """Leaves a socket behind wherever it cannot be opened."""
+
+    left: ClassVar[list[socket.socket]] = []
+
+    async def open(self) -> None:
+        try:
+            await super().open()
+        except BackendUnavailable:
+            self.left.append(socket.socket())
+            raise
+
+
+def test_a_backend_that_leaves_what_a_failed_opening_had_is_caught(
+    server: WireServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "OTHERS", 3)
+    (chosen,) = select(["opening_during_a_restart_works_or_leaves_nothing"])
+    outcome = run_case(WireHarness(server.port, LeakyBackend), chosen)
+    for each in LeakyBackend.left:
+        each.close()
+    assert "came to stay" in (outcome.reason or "")
 
 
 @pytest.mark.parametrize(

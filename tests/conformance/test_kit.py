@@ -1,6 +1,8 @@
 """The kit itself: whatever a harness or a backend does, each case ends, says what was wrong, and the rest goes on."""
 
+import asyncio
 import dataclasses
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,24 +10,29 @@ from typing import Any
 import pytest
 
 from headrace.conformance import Harness, PluginHarness, child, runner
+from headrace.conformance.batch import Batch
 from headrace.conformance.case import Case
 from headrace.conformance.cases import claims
 from headrace.conformance.lab import Lab
 from headrace.conformance.outcome import Outcome
 from headrace.conformance.runner import UnknownCase, run_case, run_cases, select
-from headrace.driver import Settled
+from headrace.conformance.threads import on_another_loop
+from headrace.driver import Backend, Settled
+from headrace_memory.backend import MemoryBackend
 
 from .misfits import (
     BlockingDriver,
     ClosedHarness,
     DyingHarness,
     ForeignDriver,
+    HastyDriver,
     LitteringHarness,
     OddHarness,
     OnceHarness,
     SharingDriver,
     SilentDriver,
     SilentHarness,
+    TalkativeDriver,
     UnpicklableHarness,
     UntidyDriver,
     answering,
@@ -115,7 +122,7 @@ def test_a_call_that_never_ends_is_given_up_and_named() -> None:
 
 @pytest.fixture
 def blocking(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[BlockingDriver]]:
-    monkeypatch.setattr(runner, "GRACE", 0.3)
+    monkeypatch.setattr(runner, "GRACE", 1.0)
     BlockingDriver.let_go.clear()
     yield BlockingDriver
     BlockingDriver.let_go.set()
@@ -194,6 +201,65 @@ def test_a_queue_that_cannot_be_removed_is_a_failure() -> None:
     assert reason(run_case(OddHarness(UntidyDriver), one(LOOK))) == (
         "raised BackendUnavailable: the queue cannot be removed"
     )
+
+
+def test_a_queue_that_cannot_be_removed_keeps_none_of_the_others() -> None:
+    UntidyDriver.tried = 0
+    reason(run_case(OddHarness(UntidyDriver), one("queues_of_one_backend_do_not_see_each_other")))
+    assert UntidyDriver.tried == 2
+
+
+def test_a_driver_that_hands_out_the_latest_first_is_caught() -> None:
+    found = run_case(OddHarness(HastyDriver, ordered=False), one("what_waits_longest_is_not_left_for_last"))
+    assert reason(found).startswith("the mean place")
+
+
+def test_a_driver_that_logs_messages_is_caught() -> None:
+    found = run_case(OddHarness(TalkativeDriver), one("a_backend_logs_nothing_of_jobs"))
+    assert reason(found) == "what was logged of a message"
+
+
+# Ended before their time.
+
+
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_a_run_that_is_left_early_cancels_what_runs_and_lets_it_clean_up(at_once: int) -> None:
+    begun = threading.Event()
+    running = run_cases(
+        OddHarness(SilentDriver),
+        [one(LOOK), one(PUSH, 600.0)],
+        at_once=at_once,
+        began=lambda case: begun.set() if case.name == PUSH else None,
+    )
+    assert next(running).case == LOOK
+    if at_once > 1:
+        assert begun.wait(60)
+    running.close()
+    assert not [each.name for each in threading.enumerate() if each.name.startswith("headrace-case-")]
+
+
+def test_a_batch_that_is_closed_cancels_what_runs() -> None:
+    batch = Batch(OddHarness(SilentDriver), [one(PUSH, 600.0)], at_once=2, long=False)
+    batch.close()
+    assert not [each.name for each in threading.enumerate() if each.name.startswith("headrace-c")]
+
+
+async def test_work_on_another_loop_is_cancelled_with_who_waits_for_it() -> None:
+    begun, ended = threading.Event(), threading.Event()
+
+    async def wait_for_ever(backend: Backend) -> None:
+        begun.set()
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            ended.set()
+
+    waiting = asyncio.create_task(on_another_loop(MemoryBackend(), wait_for_ever))
+    assert await asyncio.to_thread(begun.wait, 60)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert ended.is_set()
 
 
 # Claims that do not hold.

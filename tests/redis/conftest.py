@@ -1,16 +1,36 @@
 """Private servers for the tests of the Redis backend; each kind is started once, when first needed."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
 
+from headrace.conformance.case import all_cases
 from headrace.conformance.servers.proxy import Proxy
 from headrace.conformance.servers.redis import RedisCluster, RedisSentinels, RedisServer
 from headrace_redis.backend import RedisBackend
 from headrace_redis.connections.place import parse
 from headrace_redis.settings import RedisSettings
+
+#: Modules of the kit that are about workers. What differs between protocols and parsers is below them.
+ABOUT_WORKERS = ("engine", "faults", "processes")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the cases about workers to the long form where only a protocol or parser is another."""
+    if "HEADRACE_TEST_LONG" in os.environ:
+        return
+    every = "HEADRACE_TEST_DRIVER_CASES" in os.environ
+    left_out = {f"test_{case.name}" for case in all_cases() if case.run.__module__.rpartition(".")[2] in ABOUT_WORKERS}
+    deselected = [
+        item
+        for item in items
+        if item.name in left_out and (every or (item.parent is not None and item.parent.name == "TestOlderProtocol"))
+    ]
+    config.hook.pytest_deselected(items=deselected)
+    items[:] = [item for item in items if item not in deselected]
 
 
 @pytest.fixture(scope="session")

@@ -36,6 +36,9 @@ EXAMPLES = (
 #: Cases that run side by side, unless said otherwise. Most of them wait most of the time.
 AT_ONCE: Final = 8
 
+#: Seconds after which a backend that does not open is asked no further for its versions: the cases tell of it.
+OPENING: Final = 10.0
+
 
 def complete_backend(incomplete: str) -> list[str]:
     """Names of installed backends."""
@@ -83,6 +86,9 @@ def conform(
     from headrace.conformance.report import make_report, to_json, to_markdown
     from headrace.conformance.runner import UnknownCase, run_cases, select
 
+    for file in (json_file, markdown_file):
+        if file is not None and (file.is_dir() or not file.parent.is_dir()):
+            raise typer.BadParameter(f"{file} is no file that could be written.")
     app = Headrace({})
     installed = {each.name: each for each in app.registry.names()}
     if backend not in installed:
@@ -102,8 +108,11 @@ def conform(
     # Cases break things on purpose; what the engine logs of that is no news.
     logging.getLogger("headrace").addHandler(logging.NullHandler())
     logging.getLogger("headrace").propagate = False
-    with _progress(len(cases)) as progress:
-        for outcome in run_cases(harness, cases, long=long, at_once=at_once, began=progress.began):
+    with (
+        _progress(len(cases)) as progress,
+        contextlib.closing(run_cases(harness, cases, long=long, at_once=at_once, began=progress.began)) as running,
+    ):
+        for outcome in running:
             outcomes.append(outcome)
             progress.ended(outcome)
     order = {each.name: place for place, each in enumerate(cases)}
@@ -117,8 +126,9 @@ def conform(
         kit=KIT,
         began=began,
         long=long,
+        chosen=bool(case),
     )
-    _print(report, whole=not case)
+    _print(report)
     for file, content in ((json_file, to_json(report)), (markdown_file, to_markdown(report).encode())):
         if file is not None:
             file.write_bytes(content)
@@ -128,12 +138,14 @@ def conform(
 async def _versions(backend: Backend) -> dict[str, str]:
     """Versions of client and server; of the client alone if the backend cannot be opened, which the cases tell."""
     with contextlib.suppress(Exception):
-        await backend.open()
+        async with asyncio.timeout(OPENING):
+            await backend.open()
     try:
         return dict(backend.versions)
     finally:
         with contextlib.suppress(Exception):
-            await backend.close()
+            async with asyncio.timeout(OPENING):
+                await backend.close()
 
 
 def _options(given: Sequence[str]) -> dict[str, Any]:
@@ -190,12 +202,13 @@ def _progress(count: int) -> Iterator[_Lines]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
     columns = (BarColumn(bar_width=30), MofNCompleteColumn(), TextColumn("{task.description}", markup=False))
-    with Progress(*columns, console=console(), transient=True) as progress:
+    # Seldom, since a case measures what this process does while the backend is idle.
+    with Progress(*columns, console=console(), transient=True, refresh_per_second=2) as progress:
         task = progress.add_task("", total=count)
         yield _Bar(lambda text: progress.update(task, advance=1, description=text))
 
 
-def _print(report: "Report", *, whole: bool) -> None:
+def _print(report: "Report") -> None:
     failures = [outcome for outcome in report.cases if outcome.status == "failed"]
     for outcome in failures:
         say(f"\nFAILED {printable_block(outcome.told())}")
@@ -216,7 +229,7 @@ def _print(report: "Report", *, whole: bool) -> None:
         (name.replace("_", " "), Cell(verdict, _STYLES.get(verdict, "bold red")))
         for name, verdict in report.proved.items()
     ]
-    show_table([Column("capability"), Column("as proved")], claims)
+    show_table([Column("capability"), Column("by the chosen cases" if report.chosen else "as proved")], claims)
     reasons = Counter(outcome.reason for outcome in report.cases if outcome.status == "skipped")
     if reasons:
         say("\nSkipped is what")
@@ -227,7 +240,7 @@ def _print(report: "Report", *, whole: bool) -> None:
     score = report.score
     verdict = "does NOT conform" if failures else "proved nothing"
     if report.conforms:
-        verdict = "conforms" if whole else "keeps what the chosen cases ask"
+        verdict = "keeps what the chosen cases ask" if report.chosen else "conforms"
     say(f"{report.backend} {verdict}: {score.passed} passed, {score.failed} failed, {score.skipped} skipped")
 
 

@@ -3,7 +3,6 @@
 Owns the thread that runs them and the hand-over of each outcome; `headrace.conformance.runner` runs them.
 """
 
-import contextlib
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
@@ -11,7 +10,7 @@ from concurrent.futures import Future
 from headrace.conformance.case import Case
 from headrace.conformance.harness import Harness
 from headrace.conformance.outcome import Outcome
-from headrace.conformance.runner import run_cases
+from headrace.conformance.runner import Running
 
 
 class Batch:
@@ -20,8 +19,7 @@ class Batch:
     def __init__(self, harness: Harness, cases: Sequence[Case], *, at_once: int, long: bool) -> None:
         self.harness = harness
         self._outcomes: dict[str, Future[Outcome]] = {case.name: Future() for case in cases}
-        self._closing = False
-        self._running = run_cases(harness, cases, long=long, at_once=at_once)
+        self._running = Running(harness, cases, long=long, at_once=at_once, began=lambda case: None)
         self._thread = threading.Thread(target=self._run, name="headrace-conform-batch", daemon=True)
         self._thread.start()
 
@@ -31,16 +29,13 @@ class Batch:
 
     def close(self) -> None:
         """Start no further case, cancel those that run, and wait until they have cleaned up."""
-        self._closing = True
+        self._running.stop()
         self._thread.join()
 
     def _run(self) -> None:
         try:
-            with contextlib.closing(self._running) as outcomes:
-                for outcome in outcomes:
-                    self._outcomes[outcome.case].set_result(outcome)
-                    if self._closing:
-                        break
+            for outcome in self._running.outcomes():
+                self._outcomes[outcome.case].set_result(outcome)
         except BaseException as error:
             for each in self._outcomes.values():
                 if not each.done():

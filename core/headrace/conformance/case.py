@@ -68,6 +68,7 @@ class Case:
     lacks: tuple[Capability, ...] = ()  #: capabilities with which there is nothing to prove
     abilities: tuple[Ability, ...] = ()  #: what the harness must be able to do
     alone: bool = False  #: measures, or disturbs others: nothing else may run beside it
+    processes: bool = False  #: starts worker processes, which take a processor to start: few such cases at once
     long: bool = False  #: takes minutes: only in the long form
     time_limit: float = TIME_LIMIT  #: seconds
     long_factor: int = 1  #: how much longer it may take in the long form, where it does more
@@ -105,6 +106,7 @@ def case(
     lacks: tuple[Capability, ...] = (),
     abilities: tuple[Ability, ...] = (),
     alone: bool = False,
+    processes: bool = False,
     long: bool = False,
     time_limit: float = TIME_LIMIT,
     long_factor: int = 1,
@@ -126,6 +128,7 @@ def case(
             lacks=lacks,
             abilities=abilities,
             alone=alone,
+            processes=processes,
             long=long,
             time_limit=time_limit,
             long_factor=long_factor,
@@ -137,6 +140,6 @@ def case(
 
 def all_cases() -> tuple[Case, ...]:
     """Every case of the kit, in the order of the report."""
-    for name in MODULES:
-        importlib.import_module(f"headrace.conformance.cases.{name}")
-    return tuple(_cases.values())
+    modules = [importlib.import_module(f"headrace.conformance.cases.{name}").__name__ for name in MODULES]
+    # Somebody may have imported some of them before, in another order.
+    return tuple(sorted(_cases.values(), key=lambda case: modules.index(case.run.__module__)))

@@ -7,15 +7,24 @@ pickled harness; it is gone when the call returns, whatever became of the work.
 import asyncio
 import multiprocessing
 import pickle
+import signal
+import time
 from collections.abc import Awaitable, Callable
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from typing import Any, Final
 
 from headrace.conformance.harness import Harness
+from headrace.conformance.lab import Lab
 from headrace.driver import Backend
 
-#: Seconds until a child is given up and killed: starting an interpreter takes its time on a busy machine.
+#: Seconds until a child is given up and killed: starting an interpreter takes its time on a busy machine. Two of
+#: them, one after the other, end before the runner gives a case up.
 CHILD_PATIENCE: Final = 20.0
+
+#: Seconds between looks at whether the case is over.
+_LOOK_EVERY: Final = 0.2
 
 #: What a child runs: a function of a module, which is given the opened backend and the arguments.
 Work = Callable[..., Awaitable[Any]]
@@ -37,17 +46,23 @@ def pickled(harness: Harness, whole: object) -> bytes:
         ) from error
 
 
-def in_child(harness: Harness, work: Work, *arguments: Any) -> Any:
-    """Run ``work(backend, *arguments)`` in another process and return what it returns. Blocks; raises `ChildFailed`."""
+def in_child(lab: Lab, work: Work, *arguments: Any) -> Any:
+    """Run ``work(backend, *arguments)`` in another process and return what it returns.
+
+    Blocks until then, or until the case is over. Raises `ChildFailed`.
+    """
+    harness = lab.harness
     pickled(harness, harness)
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
     child = context.Process(target=_run, args=(theirs, harness, work, arguments), name="headrace-conform", daemon=True)
-    child.start()
+    start(child)
     theirs.close()
     try:
-        if not ours.poll(CHILD_PATIENCE):
-            raise ChildFailed(f"a child process did not end within {CHILD_PATIENCE:g} s")
+        deadline = time.monotonic() + CHILD_PATIENCE
+        while not ours.poll(_LOOK_EVERY):
+            if lab.over.is_set() or time.monotonic() > deadline:
+                raise ChildFailed(f"a child process did not end within {CHILD_PATIENCE:g} s")
         problem, answer = ours.recv()
     except EOFError as error:
         child.join()
@@ -60,6 +75,16 @@ def in_child(harness: Harness, work: Work, *arguments: Any) -> Any:
     if problem:
         raise ChildFailed(f"a child process raised {problem}")
     return answer
+
+
+def start(child: BaseProcess) -> None:
+    """Start a process that Ctrl-C does not reach: a terminal sends it to the whole group, and we end our children."""
+    resource_tracker.ensure_running()  # it would be started with the first child, and would unblock the signal
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        child.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _run(line: Connection, harness: Harness, work: Work, arguments: tuple[Any, ...]) -> None:

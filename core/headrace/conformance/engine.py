@@ -56,6 +56,8 @@ class Engine:
         """``backend``: one around the lab's; ``settings``: those of each queue."""
         self.lab = lab
         self.settings = settings
+        #: Seconds until a wait for what must come is given up; it may have to come back by its lease first.
+        self.patience = PATIENCE + float(settings.get("lease_seconds", 0.0))
         self.prefixes = {name: lab.prefix() for name in queues}
         self.app = make_app(RecordingBackend(backend or lab.backend, lab.calls, "engine"), self.prefixes, settings)
         self.ledger = Ledger(lab.harness.folder / f"{self.prefixes[queues[0]].strip('{}')}.ledger")
@@ -146,8 +148,9 @@ class Engine:
         if self.lab.capabilities.counts != "unknown":
             await self.app.worker(*self.prefixes).run(until_empty=True)
 
-    async def until(self, about: str, condition: Callable[[], Any], *, patience: float = PATIENCE) -> None:
+    async def until(self, about: str, condition: Callable[[], Any], *, patience: float | None = None) -> None:
         """Wait for what must come. Fails, with what the ledger and the events tell, if it does not."""
+        patience = self.patience if patience is None else patience
         deadline = time.monotonic() + patience
         while not condition():
             if time.monotonic() > deadline:

@@ -3,7 +3,7 @@
 The kit holds the engine against it. So can you, to see what your own jobs do when a broker fails them::
 
     from headrace import Headrace
-    from headrace.conformance.faulty import Fault, FaultyBackend
+    from headrace.conformance import Fault, FaultyBackend
 
     inner = Headrace({"backend": "memory"}).backend("memory")
     shaky = FaultyBackend(inner, Fault("ack", "fail", when="after", every=3))

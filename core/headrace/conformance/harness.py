@@ -15,7 +15,7 @@ Ability = Literal["restart", "disconnect", "commands", "controlled"]
 
 
 class Harness:
-    """Derive from it, say how a backend is made, and hand it to `DriverSuite` or to `headrace.conformance.run`.
+    """Derive from it, say how a backend is made, and hand it to `DriverSuite`.
 
     ::
 

@@ -1,6 +1,7 @@
 """The jobs that cases push. Each notes what it does in the case's ledger, in whatever process it runs.
 
-They belong to a queue of their own, so that no worker of anybody else's takes them for its business.
+They belong to a queue of their own, so that no worker of anybody else's takes them for its business; and
+their wire names begin with the package's, since the process may have declared the jobs of an application, too.
 """
 
 import asyncio
@@ -35,21 +36,21 @@ class Noting(Job, queue=QUEUE):
         Ledger(Path(self.ledger)).write(word, self.key, current().attempt)
 
 
-class Append(Noting, name="conformance.Append"):
+class Append(Noting, name="headrace.conformance.Append"):
     """Ends at once."""
 
     async def handle(self) -> None:
         self.note("ran")
 
 
-class AppendInThread(Noting, name="conformance.AppendInThread"):
+class AppendInThread(Noting, name="headrace.conformance.AppendInThread"):
     """Ends at once, and is no coroutine."""
 
     def handle(self) -> None:
         self.note("ran")
 
 
-class Sleeping(Noting, name="conformance.Sleeping"):
+class Sleeping(Noting, name="headrace.conformance.Sleeping"):
     """Takes a while, during which the event loop is free."""
 
     seconds: float
@@ -63,7 +64,7 @@ class Sleeping(Noting, name="conformance.Sleeping"):
             raise ValueError("after all")
 
 
-class Blocking(Noting, name="conformance.Blocking"):
+class Blocking(Noting, name="headrace.conformance.Blocking"):
     """Takes a while, during which the event loop stands still."""
 
     seconds: float
@@ -74,7 +75,7 @@ class Blocking(Noting, name="conformance.Blocking"):
         self.note("ran")
 
 
-class Failing(Noting, name="conformance.Failing"):
+class Failing(Noting, name="headrace.conformance.Failing"):
     """Raises in its first runs, as many as ``times``; later ones end well."""
 
     times: int
@@ -91,7 +92,7 @@ class Failing(Noting, name="conformance.Failing"):
         self.note("failed")
 
 
-class AskingAgain(Noting, name="conformance.AskingAgain"):
+class AskingAgain(Noting, name="headrace.conformance.AskingAgain"):
     """Asks for another run, once, ``seconds`` later."""
 
     seconds: float
@@ -102,7 +103,7 @@ class AskingAgain(Noting, name="conformance.AskingAgain"):
             raise Retry(delay=self.seconds)
 
 
-class Dropping(Noting, name="conformance.Dropping"):
+class Dropping(Noting, name="headrace.conformance.Dropping"):
     """Ends without failure and without success."""
 
     async def handle(self) -> None:
@@ -110,7 +111,7 @@ class Dropping(Noting, name="conformance.Dropping"):
         raise Drop("not needed any more")
 
 
-class Gated(Noting, name="conformance.Gated"):
+class Gated(Noting, name="headrace.conformance.Gated"):
     """Waits until the file ``gate`` is there. Raises then, unless it runs in the process ``home``."""
 
     gate: str
@@ -129,7 +130,7 @@ class Gated(Noting, name="conformance.Gated"):
         return Path(self.gate).exists()
 
 
-class Poison(Noting, name="conformance.Poison"):
+class Poison(Noting, name="headrace.conformance.Poison"):
     """Ends its process, unless that is ``spared``: the one that judges."""
 
     spared: int

@@ -6,6 +6,7 @@ A `Lab` belongs to one case and one event loop. Everything that it made is remov
 import asyncio
 import itertools
 import secrets
+import threading
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
@@ -29,6 +30,12 @@ LONG_LEASE: Final = 60.0
 #: Seconds until a wait for something that must come is given up. Generous: it only costs time when a case fails.
 PATIENCE: Final = 10.0
 
+#: Seconds that cleaning up may take, in this order: to end what was started, to remove queues, to close backends.
+#: Together less than what the runner grants a case beyond its time.
+ENDING: Final = 3.0
+SWEEPING: Final = 8.0
+CLOSING: Final = 3.0
+
 CHANNELS: Final[tuple[Channel, ...]] = ("waiting", "reserved", "delayed", "failed", "timeout")
 
 
@@ -45,9 +52,11 @@ class Mismatch(AssertionError):
 class Lab:
     """The workplace of one case."""
 
-    def __init__(self, harness: Harness, *, long: bool = False) -> None:
+    def __init__(self, harness: Harness, *, long: bool = False, over: threading.Event | None = None) -> None:
         self.harness = harness
         self.long = long
+        #: Set when the case is over, or was stopped: for what waits outside its event loop, and is not cancelled.
+        self.over = over or threading.Event()
         self.calls = Calls()
         self.backend = harness.backend()
         self.capabilities: Capabilities = self.backend.capabilities
@@ -180,13 +189,18 @@ class Lab:
         return pop
 
     async def take(self, queue: Driver, count: int, *, patience: float = PATIENCE) -> list[Delivery]:
-        """Pop until ``count`` deliveries are there: a pop may give fewer than it could. Fails if they do not come."""
+        """Pop until ``count`` deliveries are there: a pop may give fewer than it could.
+
+        Fails if none comes for ``patience`` seconds.
+        """
         taken: list[Delivery] = []
         deadline = time.monotonic() + patience
         while len(taken) < count:
             limit = min(count - len(taken), self.capabilities.max_batch)
-            taken += await queue.pop(limit, min(1.0, patience))
-            if time.monotonic() > deadline:
+            if deliveries := await queue.pop(limit, min(1.0, patience)):
+                taken += deliveries
+                deadline = time.monotonic() + patience
+            elif time.monotonic() > deadline:
                 break
         self.expect("how many deliveries came", len(taken), count)
         return taken
@@ -242,8 +256,9 @@ class Lab:
         return deliveries
 
     async def expect_nothing(self, about: str, queue: Driver) -> None:
-        """Fail if the queue hands something out."""
-        self.expect(f"what is handed out {about}", ids(await queue.pop(1, 0)), [])
+        """Fail if the queue hands something out. Where counts lag behind messages may too, and get a tick to come."""
+        wait = 0 if self.capabilities.counts == "exact" else self.tick
+        self.expect(f"what is handed out {about}", ids(await queue.pop(1, wait)), [])
 
     async def expect_counts(self, about: str, queue: Driver, **counts: int) -> None:
         """Hold `Driver.info` against the counts that must be; channels that are not named are empty.
@@ -279,29 +294,42 @@ class Lab:
     # Cleaning up.
 
     async def close(self) -> None:
-        """Remove every queue that was made, and close what was opened; raises the first error, after all was tried."""
+        """End what was started, remove every queue that was made, and close what was opened.
+
+        Raises the first error, after all was tried. Called again it finds nothing left to do.
+        """
+        errors: list[Exception] = []
+        for step, limit in ((self._end, ENDING), (self._sweep, SWEEPING), (self._close_all, CLOSING)):
+            clock = asyncio.timeout(limit)
+            try:
+                async with clock:
+                    errors += [each for each in await step() if isinstance(each, Exception)]
+            except TimeoutError as error:
+                expected = "an end of what was cancelled, of destroy, and of close"
+                late = Mismatch("cleaning up", f"it goes on after {limit:g} s", expected)
+                errors.append(late if clock.expired() else error)
+            except Exception as error:
+                errors.append(error)
+        if errors:
+            raise errors[0]
+
+    async def _end(self) -> Sequence[object]:
+        """What they end with is no business of the case's any more."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        errors: list[Exception] = []
-        if self._prefixes and self._opened:
-            broom = self.backend.clone()
-            try:
-                await broom.open()
-                for prefix in self._prefixes:
-                    await broom.driver(prefix).destroy()
-            except Exception as error:
-                errors.append(error)
-            finally:
-                self._opened.append(broom)
-        for backend in reversed(self._opened):
-            try:
-                await backend.close()
-            except Exception as error:
-                errors.append(error)
-        self._opened.clear()
-        if errors:
-            raise errors[0]
+        return ()
+
+    async def _sweep(self) -> Sequence[object]:
+        if not self._prefixes:
+            return ()
+        prefixes, self._prefixes = self._prefixes, []
+        broom = await self._open(self.backend.clone())
+        return await asyncio.gather(*(broom.driver(prefix).destroy() for prefix in prefixes), return_exceptions=True)
+
+    async def _close_all(self) -> Sequence[object]:
+        opened, self._opened = self._opened, []
+        return await asyncio.gather(*(backend.close() for backend in opened), return_exceptions=True)
 
 
 def ids(deliveries: Iterable[Delivery]) -> list[str]:

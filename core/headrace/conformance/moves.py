@@ -5,8 +5,8 @@ from typing import Final
 
 import msgspec
 
-from headrace.conformance.lab import Lab, pairs
-from headrace.driver import Channel, Delivery, Driver, Message
+from headrace.conformance.lab import Lab, ids, pairs
+from headrace.driver import Channel, Delivery, Driver, Message, Settled
 
 #: Seconds that a message is delayed where its falling due would disturb: longer than a case may take.
 LONG_DELAY: Final = 60.0
@@ -28,10 +28,13 @@ async def bring(lab: Lab, queue: Driver, channel: Channel, messages: Sequence[Me
     await lab.in_batches(queue.push, messages)
     if channel == "waiting":
         return []
-    taken = {delivery.message.id: delivery for delivery in await lab.take(queue, len(messages))}
+    deliveries = await lab.take(queue, len(messages))
+    lab.expect("the ids that came of a push", sorted(ids(deliveries)), sorted(each.id for each in messages))
+    taken = {delivery.message.id: delivery for delivery in deliveries}
     held = [taken[message.id] for message in messages]
     if channel != "reserved":
-        await lab.in_batches(queue.fail, pairs(held), channel)
+        results = await lab.in_batches(queue.fail, pairs(held), channel)
+        lab.expect(f"the results of a move to {channel}", results, [Settled.DONE] * len(held))
     return held
 
 

@@ -5,6 +5,7 @@ types, is checked at every call of every case, so that no case has to.
 """
 
 import asyncio
+import itertools
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
@@ -15,11 +16,19 @@ from headrace.errors import BackendError
 
 Answer = TypeVar("Answer")
 
-#: Calls that a report shows; of a longer case the last ones, which led to the failure.
-SHOWN_CALLS: Final = 40
+#: Calls that a report shows of a long case: the first, which set the scene, and the last, which led to the failure.
+FIRST_CALLS: Final = 10
+LAST_CALLS: Final = 30
+
+#: Characters of an answer that the contract does not know; it may hold bodies of any length.
+SHOWN_ANSWER: Final = 300
 
 #: Receipts whose names are known, before all are forgotten: a bound for cases with a million messages.
 NAMED_RECEIPTS: Final = 10_000
+
+
+#: Characters of the time before a call.
+_TIME: Final = 7
 
 
 class BrokenForm(AssertionError):
@@ -37,7 +46,7 @@ class Calls:
 
     def begin(self, call: str) -> list[str]:
         """Note a call; what is given back is its line, for `end`."""
-        line = [f"{time.monotonic() - self._began:7.3f}  {call}"]
+        line = [f"{time.monotonic() - self._began:{_TIME}.3f}  {call}"]
         self._lines.append(line)
         return line
 
@@ -65,9 +74,23 @@ class Calls:
         self.begin(f"({text})")
 
     def shown(self) -> list[str]:
-        hidden = len(self._lines) - SHOWN_CALLS
-        shown = ["".join(line) for line in self._lines[-SHOWN_CALLS:]]
-        return shown if hidden <= 0 else [f"... {hidden} calls before these", *shown]
+        """The calls as a report has them: one line for the same again and again, and a gap in the middle of many."""
+        lines = _folded(["".join(line) for line in self._lines])
+        hidden = len(lines) - FIRST_CALLS - LAST_CALLS
+        if hidden <= 1:
+            return lines
+        return [*lines[:FIRST_CALLS], f"... {hidden} lines left out", *lines[-LAST_CALLS:]]
+
+
+def _folded(lines: Sequence[str]) -> list[str]:
+    """Many lines in a row that differ in nothing but the time become one. Two do not: they may be the very defect."""
+    folded: list[str] = []
+    for _, group in itertools.groupby(lines, key=lambda line: line[_TIME:]):
+        same = list(group)
+        if len(same) > 2:
+            same = [f"{same[0]}   ({len(same)} times, until {same[-1][:_TIME].strip()})"]
+        folded += same
+    return folded
 
 
 class RecordingDriver(Driver):
@@ -91,7 +114,7 @@ class RecordingDriver(Driver):
             self._calls.end(line, f"raised {type(error).__name__}: {error}")
             raise
         problem = check(answer)
-        self._calls.end(line, repr(answer) if problem else show(answer))
+        self._calls.end(line, _cut(repr(answer)) if problem else show(answer))
         if problem:
             raise BrokenForm(f"{words.partition('(')[0]}: {problem}")
         return answer
@@ -221,6 +244,10 @@ def _page(limit: int) -> Callable[[Any], str]:
         return f"showed {_kind(wrong[0])} instead of a Message" if wrong else ""
 
     return check
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= SHOWN_ANSWER else f"{text[:SHOWN_ANSWER]}... ({len(text)} characters)"
 
 
 def _kind(value: Any) -> str:

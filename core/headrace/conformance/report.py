@@ -54,6 +54,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     began: float  #: seconds since the epoch
     seconds: float
     long: bool
+    chosen: bool  #: whether some cases were left out, so that a verdict on a capability is partial
     score: Score
     promises: list[PromiseScore]
     capabilities: dict[str, Any]  #: as claimed; an infinite delay is null
@@ -75,8 +76,9 @@ def make_report(
     kit: int,
     began: float,
     long: bool,
+    chosen: bool,
 ) -> Report:
-    """Score the outcomes. ``began``: when the run did, in seconds since the epoch."""
+    """Score the outcomes. ``began``: when the run did, in seconds since the epoch; ``chosen``: not all cases ran."""
     capabilities = backend.capabilities
     return Report(
         schema=SCHEMA,
@@ -88,6 +90,7 @@ def make_report(
         began=began,
         seconds=round(time.time() - began, 1),
         long=long,
+        chosen=chosen,
         score=Score(**_count(outcomes)),
         promises=[
             PromiseScore(promise=promise.key, title=promise.value, **_count(mine))
@@ -133,7 +136,7 @@ def to_markdown(report: Report) -> str:
     score = report.score
     lines = [
         f"`headrace conform {report.backend}`: {score.passed} passed, {score.failed} failed, {score.skipped} skipped.",
-        f"With {versions}.",
+        f"With {versions}.{' Not all cases were run.' if report.chosen else ''}",
         "",
         "| promise | passed | failed | skipped |",
         "|---|---:|---:|---:|",

@@ -6,8 +6,10 @@ never ends. None of them keeps the other cases from running.
 
 import asyncio
 import concurrent.futures
+import contextlib
 import fnmatch
 import inspect
+import os
 import sys
 import tempfile
 import threading
@@ -68,34 +70,71 @@ def run_cases(
     ``began`` is called, on some thread, when a case is started. Leaving the iteration early, by
     Ctrl-C too, cancels what runs and lets it clean up.
     """
-    attempts: list[_Attempt] = []
-
-    def run(case: Case) -> Outcome:
-        began(case)
-        attempt = _Attempt(harness, case, long)
-        attempts.append(attempt)
-        return attempt.run()
-
-    waiting = list(cases)
-    together = [case for case in waiting if not case.alone] if at_once > 1 else []
-    pool = concurrent.futures.ThreadPoolExecutor(max(at_once, 1), thread_name_prefix="headrace-conform")
-    try:
-        for future in concurrent.futures.as_completed([pool.submit(run, case) for case in together]):
-            yield future.result()
-        for case in waiting:
-            if case not in together:
-                # On the pool too: waiting for a future can be interrupted, running a case cannot.
-                yield pool.submit(run, case).result()
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-        for attempt in attempts:
-            attempt.cancel()
-        pool.shutdown(wait=True)
+    return Running(harness, cases, long=long, at_once=at_once, began=began).outcomes()
 
 
 def run_case(harness: Harness, case: Case, *, long: bool = False) -> Outcome:
     """Run one case. Never raises: what goes wrong is the outcome."""
     return _Attempt(harness, case, long).run()
+
+
+class Running:
+    """What `run_cases` does, for whoever has to stop it from another thread."""
+
+    def __init__(
+        self, harness: Harness, cases: Iterable[Case], *, long: bool, at_once: int, began: Callable[[Case], None]
+    ) -> None:
+        self._harness = harness
+        self._cases = list(cases)
+        self._long = long
+        self._at_once = at_once
+        self._began = began
+        self._lock = threading.Lock()
+        self._is_stopped = False
+        self._attempts: set[_Attempt] = set()
+        self._processors = threading.BoundedSemaphore(max(2, os.cpu_count() or 1))
+
+    def outcomes(self) -> Generator[Outcome, None, None]:
+        """Run the cases; to be called once. When it ends, in whatever way, none runs any more."""
+        together = [case for case in self._cases if self._at_once > 1 and not case.alone]
+        pool = concurrent.futures.ThreadPoolExecutor(max(self._at_once, 1), thread_name_prefix="headrace-conform")
+        try:
+            for future in concurrent.futures.as_completed([pool.submit(self._run, case) for case in together]):
+                if (outcome := future.result()) is not None:
+                    yield outcome
+            for case in self._cases:
+                # On the pool too: waiting for a future can be interrupted, running a case cannot.
+                if case not in together and (outcome := pool.submit(self._run, case).result()) is not None:
+                    yield outcome
+        finally:
+            self.stop()
+            pool.shutdown(wait=True)
+
+    def stop(self) -> None:
+        """Start no further case, and cancel those that run, which then clean up; returns at once. From any thread."""
+        with self._lock:
+            self._is_stopped = True
+            running = tuple(self._attempts)
+        for attempt in running:
+            attempt.cancel()
+
+    def _run(self, case: Case) -> Outcome | None:
+        """A case's outcome; none if it was stopped before it began."""
+        with self._processors if case.processes else contextlib.nullcontext():
+            return self._run_now(case)
+
+    def _run_now(self, case: Case) -> Outcome | None:
+        attempt = _Attempt(self._harness, case, self._long)
+        with self._lock:
+            if self._is_stopped:
+                return None
+            self._attempts.add(attempt)
+        try:
+            self._began(case)
+            return attempt.run()
+        finally:
+            with self._lock:
+                self._attempts.discard(attempt)
 
 
 class _Attempt:
@@ -107,29 +146,43 @@ class _Attempt:
         self._long = long
         self._limit = case.time_limit * (case.long_factor if long else 1)
         self._lab: Lab | None = None
+        self._over = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._task: asyncio.Task[Any] | None = None
+        self._task: asyncio.Task[Any] | None = None  #: on the loop, until cleaning up begins
         self._outcome: Outcome | None = None
 
     def run(self) -> Outcome:
         began = time.monotonic()
         with tempfile.TemporaryDirectory(prefix="headrace-conform-", ignore_cleanup_errors=True) as folder:
             self._harness.folder = Path(folder)
-            thread = threading.Thread(target=self._attempt, name=f"headrace-case-{self._case.name}", daemon=True)
+            thread = threading.Thread(target=self._to_its_end, name=f"headrace-case-{self._case.name}", daemon=True)
             thread.start()
-            thread.join(self._limit + GRACE)
+            self._over.wait(self._limit)
+            thread.join(GRACE)
             outcome = self._outcome or self._hung(thread)
         return msgspec.structs.replace(outcome, seconds=round(time.monotonic() - began, 3))
 
     def cancel(self) -> None:
-        """End the case before its time; harmless when it has ended."""
-        loop, task = self._loop, self._task
-        if loop is not None and task is not None and not loop.is_closed():
-            loop.call_soon_threadsafe(task.cancel)
+        """End the case before its time, from any thread; harmless when it has ended. It cleans up all the same."""
+        # In this order, and the other way round where the loop begins: one of the two sees what the other did.
+        self._over.set()
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                self._loop.call_soon_threadsafe(self._end)
+
+    def _end(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
+    def _to_its_end(self) -> None:
+        try:
+            self._attempt()
+        finally:
+            self._over.set()
 
     def _attempt(self) -> None:
         try:
-            lab = self._lab = Lab(self._harness, long=self._long)
+            lab = self._lab = Lab(self._harness, long=self._long, over=self._over)
             obstacle = self._case.obstacle(lab.capabilities, self._harness, long=self._long)
         except Exception as error:
             self._outcome = self._failed("the harness could not make a backend", error)
@@ -141,14 +194,25 @@ class _Attempt:
             if inspect.iscoroutinefunction(self._case.run):
                 asyncio.run(self._in_loop(lab))
             else:
-                self._case.run(lab)
+                self._without_loop(lab)
         except BaseException as error:
             self._outcome = self._failed("", error)
         else:
             self._outcome = self._told("passed")
 
+    def _without_loop(self, lab: Lab) -> None:
+        proved = False
+        try:
+            self._case.run(lab)
+            proved = True
+        finally:
+            asyncio.run(self._clean_up(lab, proved=proved))
+
     async def _in_loop(self, lab: Lab) -> None:
-        self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
+        self._task = asyncio.current_task()
+        self._loop = asyncio.get_running_loop()
+        if self._over.is_set():
+            self._end()
         proved = False
         clock = asyncio.timeout(self._limit)
         try:
@@ -161,13 +225,17 @@ class _Attempt:
                 raise Overrun(f"was not done after {self._limit:g} s") from error
             raise
         finally:
-            try:
-                async with asyncio.timeout(GRACE / 2):
-                    await lab.close()
-            except Exception:
-                # What a case found goes before what cleaning up after it meets.
-                if proved:
-                    raise
+            self._task = None
+            self._over.set()
+            await self._clean_up(lab, proved=proved)
+
+    async def _clean_up(self, lab: Lab, *, proved: bool) -> None:
+        try:
+            await lab.close()
+        except Exception:
+            # What a case found goes before what cleaning up after it meets.
+            if proved:
+                raise
 
     def _failed(self, place: str, error: BaseException) -> Outcome:
         if isinstance(error, Mismatch):
@@ -181,7 +249,7 @@ class _Attempt:
     def _hung(self, thread: threading.Thread) -> Outcome:
         """The outcome of a case whose thread has not ended: where it is stuck."""
         frame = sys._current_frames().get(thread.ident or 0)
-        reason = f"hangs: it blocks its thread, and did not end {GRACE:g} s after its limit of {self._limit:g} s"
+        reason = f"hangs: it blocks its thread, {GRACE:g} s after it was over, or after its limit of {self._limit:g} s"
         return self._told("failed", reason=reason, details=_stack(frame))
 
     def _told(self, status: Status, **fields: Any) -> Outcome:

@@ -9,7 +9,7 @@ import os
 import secrets
 import time
 from collections.abc import Awaitable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, TypeAlias, get_args
 
@@ -67,8 +67,11 @@ def search(lab: Lab, clock: "FakeClock | None" = None) -> None:
         try:
             runner.run(lab.open())
             _Search(lab, runner, clock).run()
-        finally:
-            runner.run(lab.close())
+        except BaseException:
+            with suppress(Exception):  # what was found goes before what cleaning up meets
+                runner.run(lab.close())
+            raise
+        runner.run(lab.close())
 
 
 @contextmanager
@@ -97,9 +100,13 @@ class _Search:
         """Search until a script fails, or the time is over."""
         number = int(os.environ.get(SEED, secrets.randbits(32))) if self._lab.long else 0
         self._run_seed(number)
-        while self._lab.long and time.monotonic() < self._deadline:
+        while self._lab.long and not self._is_over:
             number += 1
             self._run_seed(number)
+
+    @property
+    def _is_over(self) -> bool:
+        return time.monotonic() > self._deadline or self._lab.over.is_set()
 
     def _run_seed(self, number: int) -> None:
         """Let hypothesis try scripts. It would tell of functions and arguments; what is raised here tells of calls."""
@@ -135,7 +142,7 @@ class _Search:
 
     def _try(self, script: Script) -> None:
         # Late scripts pass unseen, which ends the search. Those that are known to fail must fail again.
-        if time.monotonic() > self._deadline and script not in self._failed:
+        if self._is_over and script not in self._failed:
             return
         self._lab.calls = Calls()
         try:

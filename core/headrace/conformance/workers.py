@@ -23,7 +23,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from headrace.app import Headrace
-from headrace.conformance.child import pickled
+from headrace.conformance.child import pickled, start
 from headrace.conformance.engine import LOOK_EVERY, Engine, make_app
 from headrace.conformance.faulty import Fault, FaultyBackend
 from headrace.conformance.harness import Harness
@@ -34,7 +34,7 @@ from headrace.events import Event, FailedHandle, JobEvent, LeaseLost, WorkerStar
 
 #: Seconds until a process that should be there, or gone, is given up: to start an interpreter takes its time on
 #: a busy machine, and so does an orderly end.
-CHILD_PATIENCE: Final = 30.0
+PROCESS_PATIENCE: Final = 30.0
 
 #: What the ledger's key is for what concerns a whole worker.
 WORKER: Final = "worker"
@@ -67,8 +67,9 @@ class Workers:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for process in self._processes:
-            process.end()
+        with contextlib.ExitStack() as stack:  # each is ended, whatever ending another one meets
+            for process in self._processes:
+                stack.callback(process.end)
 
     def start(self, *faults: Fault, pushes: int = 0) -> "WorkerProcess":
         """Start a process that works until it is ended, on a backend with these faults; or that pushes so many jobs."""
@@ -87,7 +88,7 @@ class WorkerProcess:
         self._engine = engine
         self._line, theirs = context.Pipe(duplex=False)
         self._process = context.Process(target=main, args=(assignment, theirs), name="headrace-conform", daemon=True)
-        self._process.start()
+        start(self._process)
         theirs.close()
         self.pid = self._process.pid or 0
 
@@ -116,7 +117,7 @@ class WorkerProcess:
 
     async def outlives(self, about: str, condition: Callable[[], Any]) -> bool:
         """Wait for what must come, unless this process ends before; false if it does."""
-        deadline = time.monotonic() + CHILD_PATIENCE
+        deadline = time.monotonic() + PROCESS_PATIENCE
         while True:
             alive = self.alive
             if condition():
@@ -124,15 +125,15 @@ class WorkerProcess:
             if not alive:
                 return False
             if time.monotonic() > deadline:
-                raise Mismatch(f"{about}, after {CHILD_PATIENCE:g} s", self._engine.told(), "it has happened")
+                raise Mismatch(f"{about}, after {PROCESS_PATIENCE:g} s", self._engine.told(), "it has happened")
             await asyncio.sleep(LOOK_EVERY)
 
     async def ended(self, status: int) -> None:
         """Wait for its end, which must be with this exit status; negative: by that signal."""
-        deadline = time.monotonic() + CHILD_PATIENCE
+        deadline = time.monotonic() + PROCESS_PATIENCE
         while self.alive and time.monotonic() < deadline:  # noqa: ASYNC110 - an end sets no event
             await asyncio.sleep(LOOK_EVERY)
-        found = self._ending() if not self.alive else f"still runs after {CHILD_PATIENCE:g} s"
+        found = self._ending() if not self.alive else f"still runs after {PROCESS_PATIENCE:g} s"
         if self._process.exitcode != status:
             raise Mismatch("the end of a worker process", found, _described(status))
 

@@ -16,7 +16,7 @@ from headrace.conformance.jobs import (
     Gated,
     Sleeping,
 )
-from headrace.conformance.lab import PATIENCE, Lab
+from headrace.conformance.lab import PATIENCE, Lab, ids
 from headrace.conformance.promises import Promise
 from headrace.conformance.wrapping import LimitedBackend
 from headrace.errors import CapabilityError, MessageTooLarge
@@ -226,16 +226,22 @@ async def a_unique_job_that_runs_owns_its_key_no_more(lab: Lab) -> None:
 async def a_worker_that_stops_gives_back_what_never_started(lab: Lab) -> None:
     """A worker told to stop ends what runs and gives back what it had taken and not started; that costs no attempt and
     is not counted as a delivery."""
-    keys = keys_of(150)
+    gate = lab.harness.folder / "gate"
+    quick, held = keys_of(40, "quick "), keys_of(20)
     async with Engine(lab, concurrent={"limit": 4}) as engine:
-        await engine.push(Sleeping, keys, seconds=lab.tick / 25)
-        await engine.work_until("some jobs to have run", lambda: len(engine.ran) >= 20)
+        await engine.push(Sleeping, quick, seconds=lab.tick / 25)
+        await engine.push(Gated, held, gate=str(gate), home=os.getpid())
+        # It asks for ten more than the quick ones, and has them a tick after its slots are full: no pop is then under
+        # way which may take with it, until its lease, what is given back.
+        async with engine.working(max_messages=50):
+            await engine.until("four of them to run", lambda: len(engine.ledger.keys("began")) == len(quick) + 4)
+            await lab.elapse(lab.tick)
+            asyncio.get_running_loop().call_later(lab.tick, gate.touch)  # while it stops
         done = engine.ran
         lab.expect("what began and did not end", set(engine.ledger.keys("began")) - set(done), set())
-        left = await lab.take(engine.driver, len(keys) - len(done))
-        expect_uncounted(lab, left)
+        expect_uncounted(lab, await lab.take(engine.driver, len(quick) + len(held) - len(done)))
         engine.expect_ran_once(done)
-        lab.expect("what is left beside that", await lab.drain(engine.driver), [])
+        lab.expect("what is left beside that", ids(await lab.drain(engine.driver)), [])
 
 
 @case(Promise.STOPPING)
@@ -258,8 +264,8 @@ async def bytes_that_are_no_job_fail_at_once(lab: Lab) -> None:
     is told, and its neighbours are run."""
     async with Engine(lab, max_retries=5) as engine:
         bodies = [b"\xff\x00", b"", b"[1]", b'{"ledger": 5, "key": "x"}']
-        wrong = [lab.message(name="conformance.Append", body=body) for body in bodies]
-        await engine.driver.push(wrong)
+        wrong = [lab.message(name=Append.job_options.name, body=body) for body in bodies]
+        await lab.in_batches(engine.driver.push, wrong)
         await engine.push(Append, ["good"])
         await engine.work_until("their ends", lambda: len(engine.heard(FailedHandle, AfterHandle)) == 5)
         failures = engine.heard(FailedHandle)
@@ -273,10 +279,10 @@ async def bytes_that_are_no_job_fail_at_once(lab: Lab) -> None:
 async def an_unknown_job_is_handed_on_for_a_while_and_then_fails(lab: Lab) -> None:
     """A job that this worker does not know, or a field, is given back for others to find, without spending an attempt;
     when the time for that is over it goes to ``failed``."""
-    async with Engine(lab, unknown_job_seconds=2 * lab.tick) as engine:
-        newer = lab.message(name="conformance.OfNextWeek")
-        changed = lab.message(name="conformance.Append", body=b'{"ledger": "x", "key": "x", "colour": "red"}')
-        await engine.driver.push([newer, changed])
+    async with Engine(lab, unknown_job_seconds=1.0) as engine:  # the first pause of those that it is handed on with
+        newer = lab.message(name="headrace.conformance.OfNextWeek")
+        changed = lab.message(name=Append.job_options.name, body=b'{"ledger": "x", "key": "x", "colour": "red"}')
+        await lab.in_batches(engine.driver.push, [newer, changed])
         await engine.work_until("their failures", lambda: len(engine.heard(FailedHandle)) == 2)
         lab.expect("how often each was given back", len(engine.heard(RetryHandle)), 2)
         failures = engine.heard(FailedHandle)

@@ -200,7 +200,7 @@ async def a_worker_goes_on_when_its_connections_were_broken(lab: Lab) -> None:
 # Leases.
 
 
-@case(Promise.DEAD_WORKERS)
+@case(Promise.DEAD_WORKERS, alone=True)
 async def a_handler_that_blocks_the_loop_keeps_its_job(lab: Lab) -> None:
     """A handler that blocks its worker's event loop for longer than a lease keeps its job: nobody else gets it."""
     lease = 6 * lab.tick

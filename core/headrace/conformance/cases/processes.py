@@ -51,7 +51,7 @@ async def stop(process: WorkerProcess) -> None:
 # Killed.
 
 
-@case(Promise.AT_LEAST_ONCE, needs=NEEDS, time_limit=TIME_LIMIT)
+@case(Promise.AT_LEAST_ONCE, needs=NEEDS, time_limit=TIME_LIMIT, processes=True)
 async def workers_killed_at_random_moments_lose_nothing(lab: Lab) -> None:
     """Workers are killed by ``kill -9`` amid their jobs, one after another: those that follow run every job to its
     end."""
@@ -107,37 +107,37 @@ async def killed_around(
             await lab.expect_counts("when all is done", engine.driver, failed=count if rest else 0)
 
 
-@case(Promise.AT_LEAST_ONCE, needs=NEEDS, time_limit=TIME_LIMIT)
+@case(Promise.AT_LEAST_ONCE, needs=NEEDS, time_limit=TIME_LIMIT, processes=True)
 async def a_worker_killed_around_a_pop_loses_nothing(lab: Lab) -> None:
     """A worker that dies just before it asks for messages, or just after it got them, loses none."""
     await killed_around(lab, "pop", 2, Sleeping, 10, seconds=lab.tick / 10)
 
 
-@case(Promise.AT_LEAST_ONCE, needs=NEEDS, time_limit=TIME_LIMIT)
+@case(Promise.AT_LEAST_ONCE, needs=NEEDS, time_limit=TIME_LIMIT, processes=True)
 async def a_worker_killed_around_an_ack_loses_nothing(lab: Lab) -> None:
     """A worker that dies just before it acks, or just after, loses no job; what it had not acked is run again."""
     await killed_around(lab, "ack", 1, Sleeping, 10, seconds=lab.tick / 10)
 
 
-@case(Promise.AT_LEAST_ONCE, needs=NEEDS, time_limit=TIME_LIMIT)
+@case(Promise.AT_LEAST_ONCE, needs=NEEDS, time_limit=TIME_LIMIT, processes=True)
 async def a_worker_killed_around_a_retry_loses_nothing(lab: Lab) -> None:
     """A worker that dies just before it gives back a job that failed, or just after, loses none."""
     await killed_around(lab, "retry", 1, Failing, 6, times=1)
 
 
-@case(Promise.AT_LEAST_ONCE, needs=NEEDS, time_limit=TIME_LIMIT)
+@case(Promise.AT_LEAST_ONCE, needs=NEEDS, time_limit=TIME_LIMIT, processes=True)
 async def a_worker_killed_around_a_failure_loses_nothing(lab: Lab) -> None:
     """A worker that dies just before it moves a job to ``failed``, or just after, loses none: each rests there once."""
     await killed_around(lab, "fail", 1, Failing, 6, times=ALWAYS, rest=True)
 
 
-@case(Promise.AT_LEAST_ONCE, needs=(*NEEDS, "timed_leases"), time_limit=TIME_LIMIT)
+@case(Promise.AT_LEAST_ONCE, needs=(*NEEDS, "timed_leases"), time_limit=TIME_LIMIT, processes=True)
 async def a_worker_killed_around_an_extension_loses_nothing(lab: Lab) -> None:
     """A worker that dies just before it extends its leases, or just after, loses no job."""
     await killed_around(lab, "extend", 1, Gated, 3, gate=str(gate_of(lab)), home=os.getpid())
 
 
-@case(Promise.AT_LEAST_ONCE, needs=NEEDS, time_limit=TIME_LIMIT)
+@case(Promise.AT_LEAST_ONCE, needs=NEEDS, time_limit=TIME_LIMIT, processes=True)
 async def an_application_killed_around_a_push_loses_nothing_that_was_pushed(lab: Lab) -> None:
     """An application that dies just before a push, or just after, loses none whose id it was given."""
     for when in MOMENTS:
@@ -150,7 +150,7 @@ async def an_application_killed_around_a_push_loses_nothing_that_was_pushed(lab:
             lab.expect_that(len(found) <= 5, "messages that were found", len(found), "5 at most")
 
 
-@case(Promise.DEAD_WORKERS, needs=NEEDS, time_limit=TIME_LIMIT)
+@case(Promise.DEAD_WORKERS, needs=NEEDS, time_limit=TIME_LIMIT, processes=True)
 async def the_jobs_of_a_dead_worker_come_back_within_a_lease(lab: Lab) -> None:
     """When a worker is killed, another one that waits has its jobs within one lease and one ``pop_timeout``, however
     long they had been running."""
@@ -169,7 +169,7 @@ async def the_jobs_of_a_dead_worker_come_back_within_a_lease(lab: Lab) -> None:
         await lab.expect_counts("when all is done", engine.driver)
 
 
-@case(Promise.POISON, needs=NEEDS, time_limit=TIME_LIMIT)
+@case(Promise.POISON, needs=NEEDS, time_limit=TIME_LIMIT, processes=True)
 async def a_job_that_kills_its_worker_comes_to_rest_and_takes_no_innocent_with_it(lab: Lab) -> None:
     """A job that ends every worker which runs it comes to rest in ``failed`` after a bounded number of deaths; the jobs
     beside it are all run and acked."""
@@ -199,7 +199,7 @@ async def a_job_that_kills_its_worker_comes_to_rest_and_takes_no_innocent_with_i
 # Stopped, and told to end.
 
 
-@case(Promise.ZOMBIES, needs=(*NEEDS, "timed_leases"), time_limit=TIME_LIMIT)
+@case(Promise.ZOMBIES, needs=(*NEEDS, "timed_leases"), time_limit=TIME_LIMIT, processes=True)
 async def a_worker_that_was_stopped_past_its_lease_harms_nobody(lab: Lab) -> None:
     """A worker is stopped past its lease, and its jobs are run by another; when it goes on, its ack, its retry and its
     failure write nothing, it is told of the lost leases, and it goes on working."""
@@ -222,7 +222,7 @@ async def a_worker_that_was_stopped_past_its_lease_harms_nobody(lab: Lab) -> Non
         await lab.expect_counts("at the end", engine.driver)
 
 
-@case(Promise.STOPPING, needs=NEEDS, time_limit=TIME_LIMIT)
+@case(Promise.STOPPING, needs=NEEDS, time_limit=TIME_LIMIT, processes=True)
 async def a_worker_told_to_end_ends_in_good_order(lab: Lab) -> None:
     """A worker that gets SIGTERM ends what runs, gives back what it had taken and not started, and goes; that costs no
     attempt and is not counted as a delivery."""
@@ -246,7 +246,7 @@ async def a_worker_told_to_end_ends_in_good_order(lab: Lab) -> None:
 # Many.
 
 
-@case(Promise.CONCURRENCY, needs=NEEDS, time_limit=TIME_LIMIT)
+@case(Promise.CONCURRENCY, needs=NEEDS, time_limit=TIME_LIMIT, processes=True)
 async def worker_processes_never_share_a_job(lab: Lab) -> None:
     """Several worker processes with one queue run each job once, as long as none of them dies."""
     async with Engine(lab) as engine, Workers(engine, concurrent={"limit": 4}) as workers:

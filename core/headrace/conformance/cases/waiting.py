@@ -124,8 +124,11 @@ async def a_pop_cancelled_as_it_is_woken_swallows_no_message(lab: Lab) -> None:
         cancelled, other = pops[number], pops[1 - number]
         cancelled.cancel()
         await asyncio.wait([cancelled])
-        if cancelled.cancelled():
+        came = [] if cancelled.cancelled() else ids(cancelled.result())
+        if not came:
             await expect_woken(lab, "a push", other, sent.id)
+        else:
+            lab.expect("what the cancelled pop hands out", came, [sent.id])
 
 
 @case(Promise.WAITING)
@@ -277,10 +280,15 @@ async def an_idle_pop_costs_next_to_nothing(lab: Lab) -> None:
     queue, other = lab.queue(), lab.queue(title="other")
     await hold(lab, queue)
     await queue.delay([with_delay(lab.message(), long_delay(lab))])
-    began = time.process_time()
-    await asyncio.gather(queue.pop(1, IDLE_SECONDS), other.pop(1, IDLE_SECONDS))
-    share = (time.process_time() - began) / IDLE_SECONDS
-    lab.expect_that(share < IDLE_SHARE, "the share of a processor", f"{share:.1%}", f"less than {IDLE_SHARE:.0%}")
+    shares: list[float] = []
+    while len(shares) < TRIES:  # the least of them, as others of this process may have had something to do
+        began = time.process_time()
+        await asyncio.gather(queue.pop(1, IDLE_SECONDS), other.pop(1, IDLE_SECONDS))
+        shares.append((time.process_time() - began) / IDLE_SECONDS)
+        if shares[-1] < IDLE_SHARE:
+            return
+    found = ", ".join(f"{share:.1%}" for share in shares)
+    lab.expect_that(False, "the share of a processor, each time", found, f"less than {IDLE_SHARE:.0%} once")
 
 
 @case(Promise.WAITING, abilities=("commands",), alone=True)
