@@ -7,7 +7,7 @@ from headrace.clock import Timer
 from headrace.context import Current
 from headrace.driver import Delivery, Message
 from headrace.job import Job
-from headrace.queue import RESERVED_HEADER
+from headrace.queue import without_own_headers
 
 if TYPE_CHECKING:
     import asyncio
@@ -71,8 +71,7 @@ class Execution(Current):
 
     @property
     def headers(self) -> Mapping[str, str]:
-        own = self.delivery.message.headers
-        return {name: value for name, value in own.items() if not name.startswith(RESERVED_HEADER)}
+        return without_own_headers(self.delivery.message.headers)
 
     @property
     def deadline(self) -> float | None:

@@ -390,3 +390,8 @@ def _check_channel(channel: str, allowed: Sequence[str]) -> None:
 def _check_limit(limit: int | None) -> None:
     if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 0):
         raise ConfigError(f"limit is {limit!r}; it must be a whole number, 0 or more")
+
+
+def without_own_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """What a push was given as ``headers``; none of headrace's own."""
+    return {name: value for name, value in headers.items() if not name.startswith(RESERVED_HEADER)}

@@ -13,21 +13,20 @@ import os
 import signal
 import sys
 import threading
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn
 
 import msgspec
 
 from headrace.config import Config
-from headrace.context import Current, set_current
+from headrace.context import set_current
+from headrace.detached import DetachedRun
 from headrace.driver import Message, Note
 from headrace.errors import Drop, JobError, Retry, WorkerDied
 from headrace.job import Job
 from headrace.logs import log_to_stderr
 from headrace.notes import note_of
-from headrace.queue import RESERVED_HEADER
 
 if TYPE_CHECKING:
     from headrace.execution import Execution
@@ -206,49 +205,16 @@ async def _reader(descriptor: int) -> _Lines:
 # The child
 
 
-class _ChildRun(Current):
-    """What `current()` gives in the child."""
+class _ChildRun(DetachedRun):
+    """What `current()` gives in the child: its worker, which keeps the lease, is told of more time."""
 
-    def __init__(self, request: Request, job: Job, timeout: float, state: Any, tell: Any) -> None:
-        self._message = request.message
-        self._queue = request.queue
-        self._job = job
-        self._deadline = time.monotonic() + timeout if timeout else None
-        self._state = state
+    def __init__(self, request: Request, job: Job, handle_timeout: float, state: Any, tell: Any) -> None:
+        super().__init__(request.message, request.queue, job, handle_timeout, state)
         self._tell = tell
 
-    @property
-    def job(self) -> Job:
-        return self._job
-
-    @property
-    def id(self) -> str:
-        return self._message.id
-
-    @property
-    def attempt(self) -> int:
-        return self._message.attempt
-
-    @property
-    def queue(self) -> str:
-        return self._queue
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        own = self._message.headers
-        return {name: value for name, value in own.items() if not name.startswith(RESERVED_HEADER)}
-
-    @property
-    def deadline(self) -> float | None:
-        return self._deadline
-
-    @property
-    def state(self) -> Any:
-        return self._state
-
     def extend(self, seconds: float) -> None:
-        if self._deadline is not None:
-            self._deadline = max(self._deadline, time.monotonic() + seconds)
+        super().extend(seconds)
+        if self.deadline is not None:
             self._tell(Report("extend", seconds))
 
 

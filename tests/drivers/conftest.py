@@ -8,38 +8,15 @@ from pathlib import Path
 import pytest
 
 from headrace.driver import Backend
+from headrace.testing import FakeClock
 from headrace_memory.backend import MemoryBackend
 from headrace_sqlite.backend import SqliteBackend
 from headrace_sqlite.settings import SqliteSettings
 
 
-class FakeTime:
-    """A machine whose clocks stand still until a test moves them; as a callable, the memory backend's clock."""
-
-    def __init__(self) -> None:
-        self.seconds = 1000.0
-        self.wall_seconds = 1_700_000_000.0
-        self.boot_id = "first boot"
-
-    def __call__(self) -> float:
-        return self.seconds
-
-    def elapsed(self) -> float:
-        return self.seconds
-
-    def wall(self) -> float:
-        return self.wall_seconds
-
-    def boot(self) -> str:
-        return self.boot_id
-
-    def advance(self, seconds: float) -> None:
-        self.seconds += seconds
-
-
 @pytest.fixture
-def clock() -> FakeTime:
-    return FakeTime()
+def clock() -> FakeClock:
+    return FakeClock()
 
 
 @pytest.fixture
@@ -52,14 +29,14 @@ def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def build(kind: str, path: Path, clock: FakeTime | None) -> Backend:
+def build(kind: str, path: Path, clock: FakeClock | None) -> Backend:
     if kind == "memory":
         return MemoryBackend(clock) if clock else MemoryBackend()
     return SqliteBackend(path, SqliteSettings(), machine=clock)
 
 
 @pytest.fixture
-async def backend(kind: str, path: Path, clock: FakeTime) -> AsyncIterator[Backend]:
+async def backend(kind: str, path: Path, clock: FakeClock) -> AsyncIterator[Backend]:
     """An opened backend whose time stands still."""
     backend = build(kind, path, clock)
     await backend.open()
@@ -81,7 +58,7 @@ async def sqlite(path: Path) -> AsyncIterator[Callable[..., SqliteBackend]]:
     """Makes SQLite backends for one file; what a test opened is closed after it."""
     made: list[SqliteBackend] = []
 
-    def make(*, machine: FakeTime | None = None, file: Path = path, **settings: object) -> SqliteBackend:
+    def make(*, machine: FakeClock | None = None, file: Path = path, **settings: object) -> SqliteBackend:
         backend = SqliteBackend(file, SqliteSettings(**settings), machine=machine)  # type: ignore[arg-type]
         made.append(backend)
         return backend

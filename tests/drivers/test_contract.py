@@ -3,8 +3,8 @@
 import pytest
 
 from headrace.driver import NO_HEADERS, Backend
+from headrace.testing import FakeClock
 
-from .conftest import FakeTime
 from .helpers import counts, drain, ids, message, messages, shown
 
 
@@ -15,7 +15,7 @@ async def test_messages_without_headers_share_one_empty_mapping(backend: Backend
     assert delivery.message.headers is NO_HEADERS
 
 
-async def test_a_delayed_message_is_due_after_its_delay_to_the_millisecond(backend: Backend, clock: FakeTime) -> None:
+async def test_a_delayed_message_is_due_after_its_delay_to_the_millisecond(backend: Backend, clock: FakeClock) -> None:
     driver = backend.driver("{q}")
     await driver.delay([message("a", delay=5)])
     assert await counts(driver) == {"delayed": 1}
@@ -28,7 +28,7 @@ async def test_a_delayed_message_is_due_after_its_delay_to_the_millisecond(backe
     assert delivery.message.delay == 0
 
 
-async def test_many_due_messages_keep_the_order_of_their_due_times(backend: Backend, clock: FakeTime) -> None:
+async def test_many_due_messages_keep_the_order_of_their_due_times(backend: Backend, clock: FakeClock) -> None:
     driver = backend.driver("{q}")
     due = [(n * 7919 % 500) / 10 + 0.1 for n in range(500)]
     await driver.delay([message(f"{delay:08.1f}", delay=delay) for delay in due])
@@ -82,7 +82,7 @@ async def test_more_ids_than_a_batch_has_are_all_found(backend: Backend) -> None
     assert await counts(driver) == {}
 
 
-async def test_a_lease_ends_to_the_millisecond(backend: Backend, clock: FakeTime) -> None:
+async def test_a_lease_ends_to_the_millisecond(backend: Backend, clock: FakeClock) -> None:
     driver = backend.driver("{q}", lease_seconds=30)
     await driver.push([message("a")])
     for count in (1, 2, 3):

@@ -4,16 +4,18 @@ from collections.abc import Callable
 
 import pytest
 
+from headrace.testing import FakeClock
 from headrace_sqlite.backend import SqliteBackend
 
-from .conftest import FakeTime
 from .helpers import counts, ids, message
 
 Make = Callable[..., SqliteBackend]
 
 
 @pytest.mark.parametrize("jump", [-1e6, -1.0, 1.0, 1e6])
-async def test_a_jumping_wall_clock_changes_neither_lease_nor_delay(sqlite: Make, clock: FakeTime, jump: float) -> None:
+async def test_a_jumping_wall_clock_changes_neither_lease_nor_delay(
+    sqlite: Make, clock: FakeClock, jump: float
+) -> None:
     backend = sqlite(machine=clock)
     await backend.open()
     driver = backend.driver("{q}", lease_seconds=30)
@@ -33,7 +35,7 @@ async def test_a_jumping_wall_clock_changes_neither_lease_nor_delay(sqlite: Make
 
 
 @pytest.mark.parametrize("off", [0.0, 5.0])
-async def test_a_reboot_ends_every_lease_and_delays_go_on(sqlite: Make, clock: FakeTime, off: float) -> None:
+async def test_a_reboot_ends_every_lease_and_delays_go_on(sqlite: Make, clock: FakeClock, off: float) -> None:
     first = sqlite(machine=clock)
     await first.open()
     driver = first.driver("{q}", lease_seconds=1000)
@@ -54,7 +56,7 @@ async def test_a_reboot_ends_every_lease_and_delays_go_on(sqlite: Make, clock: F
     assert ids(await driver.pop(9, 0)) == ["delayed"]
 
 
-async def test_after_a_reboot_with_a_wall_clock_far_behind_nothing_is_stuck(sqlite: Make, clock: FakeTime) -> None:
+async def test_after_a_reboot_with_a_wall_clock_far_behind_nothing_is_stuck(sqlite: Make, clock: FakeClock) -> None:
     first = sqlite(machine=clock)
     await first.open()
     driver = first.driver("{q}")
@@ -70,7 +72,7 @@ async def test_after_a_reboot_with_a_wall_clock_far_behind_nothing_is_stuck(sqli
     assert ids(await driver.pop(9, 0)) == ["b"]
 
 
-async def test_opening_again_within_a_boot_keeps_leases(sqlite: Make, clock: FakeTime) -> None:
+async def test_opening_again_within_a_boot_keeps_leases(sqlite: Make, clock: FakeClock) -> None:
     first = sqlite(machine=clock)
     await first.open()
     await first.driver("{q}").push([message()])
@@ -82,7 +84,7 @@ async def test_opening_again_within_a_boot_keeps_leases(sqlite: Make, clock: Fak
     assert await counts(second.driver("{q}")) == {"reserved": 1}
 
 
-async def test_without_a_boot_id_a_clock_that_went_back_tells_of_a_reboot(sqlite: Make, clock: FakeTime) -> None:
+async def test_without_a_boot_id_a_clock_that_went_back_tells_of_a_reboot(sqlite: Make, clock: FakeClock) -> None:
     clock.boot_id = ""
     first = sqlite(machine=clock)
     await first.open()

@@ -9,8 +9,7 @@ import contextvars
 import functools
 import inspect
 import threading
-import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, TypeVar
 
@@ -18,17 +17,17 @@ import msgspec
 
 from headrace.app import Headrace
 from headrace.config import QueueSettings
-from headrace.context import Current, set_current
+from headrace.context import set_current
+from headrace.detached import DetachedRun
 from headrace.driver import Message
 from headrace.errors import Drop, JobError
 from headrace.job import Job
-from headrace.plans import Middleware, Plans, Terms, load_middleware
+from headrace.plans import Middleware, Plans, load_middleware
 from headrace.testing.apps import Configuration
 from headrace.testing.blocking import run_blocking
 from headrace.testing.fake import Fake
 from headrace.testing.outcomes import raise_first
 from headrace.testing.recorder import Recorder
-from headrace.testing.records import without_own
 
 T = TypeVar("T")
 
@@ -137,8 +136,8 @@ class _Call:
         finally:
             self._threads.shutdown()
 
-    def _begin(self) -> "_Run":
-        return _Run(self._message, self._queue, self._job, self._terms, self._state)
+    def _begin(self) -> DetachedRun:
+        return DetachedRun(self._message, self._queue, self._job, self._terms.handle_timeout, self._state)
 
     def _end(self, error: BaseException | None) -> None:
         """Decide what follows a run."""
@@ -212,46 +211,3 @@ class _Call:
 def _apart(call: Callable[[], T]) -> T:
     """Call in a copy of this context, so that what the call sets there stays there."""
     return contextvars.copy_context().run(call)
-
-
-class _Run(Current):
-    """What `current()` gives in a job that is run where it was pushed."""
-
-    def __init__(self, message: Message, queue: str, job: Job, terms: Terms, state: Any) -> None:
-        self._message = message
-        self._queue = queue
-        self._job = job
-        self._deadline = time.monotonic() + terms.handle_timeout if terms.handle_timeout else None
-        self._state = state
-
-    @property
-    def job(self) -> Job:
-        return self._job
-
-    @property
-    def id(self) -> str:
-        return self._message.id
-
-    @property
-    def attempt(self) -> int:
-        return self._message.attempt
-
-    @property
-    def queue(self) -> str:
-        return self._queue
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        return without_own(self._message.headers)
-
-    @property
-    def deadline(self) -> float | None:
-        return self._deadline
-
-    @property
-    def state(self) -> Any:
-        return self._state
-
-    def extend(self, seconds: float) -> None:
-        if self._deadline is not None:
-            self._deadline = max(self._deadline, time.monotonic() + seconds)

@@ -11,7 +11,7 @@ from headrace.delays import REMAINING_HEADER
 from headrace.driver import Message
 from headrace.errors import JobError
 from headrace.job import Job, JobFunction
-from headrace.queue import OPTIONS_HEADER, RESERVED_HEADER
+from headrace.queue import OPTIONS_HEADER, without_own_headers
 
 J = TypeVar("J", bound=Job, covariant=True)
 
@@ -57,14 +57,9 @@ def record_of(queue: str, message: Message, job: Job) -> Pushed[Job]:
         # A delay beyond the backend's longest is on its first hop.
         delay=message.delay + float(headers.get(REMAINING_HEADER, 0.0)),
         unique=None if key is None else key.removeprefix(f"{message.name}:"),
-        headers=without_own(headers),
+        headers=without_own_headers(headers),
         options={} if stated is None else msgspec.json.decode(stated),
     )
-
-
-def without_own(headers: Mapping[str, str]) -> dict[str, str]:
-    """What the push was given as ``headers``; none of headrace's own."""
-    return {name: value for name, value in headers.items() if not name.startswith(RESERVED_HEADER)}
 
 
 def matcher(wanted: Wanted, args: Sequence[Any], named: Mapping[str, Any]) -> tuple[Callable[[Job], bool], str]:
