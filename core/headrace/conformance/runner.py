@@ -18,7 +18,6 @@ import traceback
 from collections.abc import Callable, Generator, Iterable, Sequence
 from copy import copy
 from pathlib import Path
-from types import FrameType
 from typing import Any, Final
 
 import msgspec
@@ -33,8 +32,13 @@ from headrace.conformance.recording import BrokenForm
 #: then blocks its thread: it is left behind, since Python cannot end it.
 GRACE: Final = 15.0
 
-#: Lines of a traceback that a report shows: the innermost, which are the backend's.
-TRACEBACK_LINES: Final = 4
+#: Calls of a traceback that a report shows: the outermost, from the case into the backend, and the innermost,
+#: which may be deep in a client library.
+OUTER_CALLS: Final = 4
+INNER_CALLS: Final = 2
+
+#: Of the kit's own files only the cases say anything to an author.
+_KIT: Final = Path(__file__).parent
 
 
 class UnknownCase(ValueError):
@@ -243,14 +247,14 @@ class _Attempt:
         if isinstance(error, BrokenForm | Overrun):
             return self._told("failed", reason=str(error))
         text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        details = "".join(traceback.format_tb(error.__traceback__)[-TRACEBACK_LINES:]).rstrip()
+        details = _shown(traceback.extract_tb(error.__traceback__))
         return self._told("failed", reason=f"{place}: {text}" if place else f"raised {text}", details=details)
 
     def _hung(self, thread: threading.Thread) -> Outcome:
         """The outcome of a case whose thread has not ended: where it is stuck."""
         frame = sys._current_frames().get(thread.ident or 0)
         reason = f"hangs: it blocks its thread, {GRACE:g} s after it was over, or after its limit of {self._limit:g} s"
-        return self._told("failed", reason=reason, details=_stack(frame))
+        return self._told("failed", reason=reason, details=_shown(traceback.extract_stack(frame)) if frame else None)
 
     def _told(self, status: Status, **fields: Any) -> Outcome:
         case = self._case
@@ -267,5 +271,14 @@ class _Attempt:
         )
 
 
-def _stack(frame: FrameType | None) -> str | None:
-    return "".join(traceback.format_stack(frame)[-TRACEBACK_LINES:]).rstrip() if frame else None
+def _shown(calls: traceback.StackSummary) -> str:
+    """The calls that lead from a case to where it ended, without the kit's own and those beneath it."""
+    ours = [at for at, call in enumerate(calls) if Path(call.filename).is_relative_to(_KIT)]
+    cases = [at for at in ours if Path(calls[at].filename).is_relative_to(_KIT / "cases")]
+    begun = min(cases, default=max(ours, default=-1) + 1)
+    told = [calls[at] for at in range(begun, len(calls)) if at in cases or at not in ours]
+    if len(told) <= OUTER_CALLS + INNER_CALLS:
+        return "".join(traceback.format_list(told)).rstrip()
+    outer, inner = traceback.format_list(told[:OUTER_CALLS]), traceback.format_list(told[-INNER_CALLS:])
+    left_out = f"  ... {len(told) - OUTER_CALLS - INNER_CALLS} calls left out\n"
+    return "".join([*outer, left_out, *inner]).rstrip()
