@@ -1,8 +1,10 @@
 """Finding a server's program: where the environment says, on the path, or from the system's packages."""
 
+import fcntl
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -38,6 +40,9 @@ def _install(package: str) -> bool:
         return False
     # A run level of 1 keeps the package's own service from being started.
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
-    for command in (["apt-get", "update"], ["apt-get", "install", "--yes", "--no-install-recommends", package]):
-        done = subprocess.run(command, env=environment, capture_output=True)
+    # One at a time: test runs that need it at once would find the package manager locked.
+    with (Path(tempfile.gettempdir()) / "headrace-install.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for command in (["apt-get", "update"], ["apt-get", "install", "--yes", "--no-install-recommends", package]):
+            done = subprocess.run(command, env=environment, capture_output=True)
     return done.returncode == 0
