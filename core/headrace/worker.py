@@ -210,9 +210,13 @@ class Worker:
             self._room.clear()
             came = 0
             asked: list[QueueConsumer] = []
+            resting: list[QueueConsumer] = []
             for consumer in self._consumers:
                 demand = self._demand(consumer)
-                if not demand or not consumer.pops.ready:
+                if not demand:
+                    continue
+                if not consumer.pops.ready:
+                    resting.append(consumer)
                     continue
                 asked.append(consumer)
                 self._popped.clear()
@@ -228,7 +232,7 @@ class Worker:
             elif until_empty and asked and await self._nothing_left():
                 return
             elif not asked or len(self._consumers) > 1:
-                await self._until_worthwhile(asked, until_empty)
+                await self._until_worthwhile(asked, resting, until_empty)
 
     def _wait(self, until_empty: bool) -> float:
         """How long a pop may wait: not at all where other queues want a look."""
@@ -262,22 +266,29 @@ class Worker:
             return False
         return all(each.timed_out for consumer in self._consumers for each in consumer.running)
 
-    async def _until_worthwhile(self, asked: Sequence[QueueConsumer], until_empty: bool) -> None:
+    async def _until_worthwhile(
+        self, asked: Sequence[QueueConsumer], resting: Sequence[QueueConsumer], until_empty: bool
+    ) -> None:
         """Wait until a queue that was found empty has something, a slot comes free, or a backend may be tried again.
 
+        ``resting`` are those that were left alone since it was too early to try them again. By
+        now it may not be, so that they are not asked a second time: nobody would wait for them.
         Reserves nothing, so that the queues keep their order.
         """
         wait = self._ending_wait() if until_empty else min(each.settings.pop_timeout for each in self._consumers)
         now = time.monotonic()
-        pauses = [each.pops.retry_at - now for each in self._consumers if not each.pops.ready]
+        pauses = [each.pops.retry_at - now for each in resting]
         waits: list[asyncio.Task[Any]] = [self.loop.create_task(self._room.wait())]
         for consumer in asked:
-            if consumer.pops.ready and consumer.capabilities.wait_ready:
+            if not consumer.pops.ready:
+                pauses.append(consumer.pops.retry_at - now)
+            elif consumer.capabilities.wait_ready:
                 waits.append(self.loop.create_task(consumer.waits.ask(consumer.driver.wait_ready(wait), wait)))
-            elif consumer.pops.ready:
+            else:
                 pauses.append(min(wait, _POLL_SECONDS))
+        timeout = max(0.0, min(pauses)) if pauses else None
         try:
-            await asyncio.wait(waits, timeout=min(pauses, default=None), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(waits, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
         finally:
             await _end(waits)
 

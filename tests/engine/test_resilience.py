@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import dataclasses
+import itertools
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -11,9 +12,12 @@ from typing import Any
 import pytest
 
 from headrace import Headrace, Job, current, listen
+from headrace.availability import Caller
+from headrace.conformance import Fault, FaultyBackend
 from headrace.driver import Message, Settled
 from headrace.errors import BackendError, BackendUnavailable, CapabilityError, JobError
 from headrace.events import BackendBack, BackendLost, BeforeHandle, FailedHandle, LeaseLost, WorkerStopped
+from headrace_memory.backend import MemoryBackend
 
 from .conftest import MakeApp, counts
 from .test_worker import until
@@ -420,3 +424,21 @@ async def test_the_app_is_the_one_entered_last() -> None:
         assert await counts(outer) == {"waiting": 1}
     with pytest.raises(JobError):
         await outer.queue().push("no job")  # type: ignore[arg-type]
+
+
+async def test_a_backoff_that_ends_between_two_looks_at_it_is_not_waited_for_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looks = itertools.count()
+    # Too early at the first look after a failure, and not any more at the next.
+    monkeypatch.setattr(Caller, "ready", property(lambda caller: not caller._tries or next(looks) > 0))
+    shaky = FaultyBackend(MemoryBackend(), Fault("pop", "fail", at=1))
+    app = Headrace({"backend": "shaky", "listeners": []}, backends={"shaky": shaky})
+    async with app, asyncio.timeout(20):
+        await app.queue().push(Plain(number=1))
+        worker = app.worker()
+        running = asyncio.create_task(worker.run())
+        while not worker.handled:
+            await asyncio.sleep(0.01)
+        worker.stop()
+        await running
