@@ -32,11 +32,11 @@ class TestMemory(DriverSuite):
     """The executable reference."""
 
     harness = MemoryHarness
-    at_once = 8
+    at_once = 4
 
 
 class TestSqlite(DriverSuite):
     """Files, each case's of its own."""
 
     harness = SqliteHarness
-    at_once = 8
+    at_once = 4

@@ -46,7 +46,7 @@ def durable() -> Iterator[RedisServer]:
 
 
 class TestServer(DriverSuite):
-    at_once = 8
+    at_once = 4
 
     @pytest.fixture(scope="class")
     @classmethod
@@ -55,7 +55,7 @@ class TestServer(DriverSuite):
 
 
 class TestOlderProtocol(DriverSuite):
-    at_once = 8
+    at_once = 4
 
     @pytest.fixture(scope="class")
     @classmethod
@@ -64,7 +64,7 @@ class TestOlderProtocol(DriverSuite):
 
 
 class TestSentinel(DriverSuite):
-    at_once = 8
+    at_once = 4
 
     @pytest.fixture(scope="class")
     @classmethod
@@ -73,7 +73,7 @@ class TestSentinel(DriverSuite):
 
 
 class TestCluster(DriverSuite):
-    at_once = 8
+    at_once = 4
 
     @pytest.fixture(scope="class")
     @classmethod
