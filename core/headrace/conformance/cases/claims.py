@@ -269,17 +269,23 @@ def building_a_backend_touches_nothing(lab: Lab) -> None:
     """Backends, clones and drivers are made without an event loop, a file, a descriptor or a thread; opening is what
     connects.
     """
-    before = descriptors()
-    threads = set(threading.enumerate())
+    # The least of several looks: whatever else lives in this process starts threads and opens files, too.
+    looks = [_building(lab) for _ in range(5)]
+    files = [str(path) for path in lab.harness.folder.rglob("*") if path.is_file()]
+    lab.expect("files that were made", files, [])
+    lab.expect("threads that were started", min((threads for threads, _ in looks), key=len), [])
+    # Fewer there may be: what earlier cases left to be collected is closed at any time.
+    lab.expect("descriptors that were opened", max(0, min(opened for _, opened in looks)), 0)
+
+
+def _building(lab: Lab) -> tuple[list[str], int]:
+    """What came with making backends and drivers: the names of threads, and how many descriptors."""
+    before, threads = descriptors(), set(threading.enumerate())
     backends = [lab.harness.backend(), lab.backend.clone()]
     drivers = [backend.driver("{conform-never-used}") for backend in backends]
     said = [(backend.capabilities, backend.place, backend.versions) for backend in backends]
     lab.expect("how many were made", (len(drivers), len(said)), (2, 2))
-    files = [str(path) for path in lab.harness.folder.rglob("*") if path.is_file()]
-    lab.expect("files that were made", files, [])
-    lab.expect("threads that were started", [each.name for each in set(threading.enumerate()) - threads], [])
-    # Fewer there may be: what earlier cases left to be collected is closed at any time.
-    lab.expect("descriptors that were opened", max(0, descriptors() - before), 0)
+    return [each.name for each in set(threading.enumerate()) - threads], descriptors() - before
 
 
 def descriptors() -> int:
