@@ -1,10 +1,11 @@
 """Short words for the tests of the Redis backend."""
 
 import itertools
-from collections.abc import Iterable
 from typing import Any
 
-from headrace.driver import Channel, Delivery, Driver, Message
+from headrace.conformance.lab import ids as ids
+from headrace.conformance.lab import receipts as receipts
+from headrace.driver import Channel, Driver, Message
 
 _numbers = itertools.count(1)
 
@@ -16,14 +17,6 @@ def message(id: str | None = None, **fields: Any) -> Message:  # noqa: A002 - th
 
 def messages(count: int, **fields: Any) -> list[Message]:
     return [message(**fields) for _ in range(count)]
-
-
-def ids(deliveries: Iterable[Delivery]) -> list[str]:
-    return [delivery.message.id for delivery in deliveries]
-
-
-def receipts(deliveries: Iterable[Delivery]) -> list[Any]:
-    return [delivery.receipt for delivery in deliveries]
 
 
 async def counts(driver: Driver) -> dict[str, int]:
