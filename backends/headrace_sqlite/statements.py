@@ -32,6 +32,10 @@ _RESTING: Final = "queue = :queue AND state >= 2 AND state = "
 #: What a pop takes: at most ``:limit`` of what is due.
 _OLDEST: Final = f"WHERE {_PENDING} AND due <= :now ORDER BY due, seq LIMIT :limit"
 
+#: Receipts that a run of neighbours must have on average: two statements for a run cost as much
+#: as so many rows that are named one by one.
+_SPAN: Final = 8
+
 _INSERT: Final = (
     "WITH new ({columns}) AS (VALUES {values}) INSERT INTO message (queue, {columns}) "
     "SELECT {queue}, {columns} FROM new WHERE true ON CONFLICT (queue, id) DO NOTHING"
@@ -114,11 +118,14 @@ def pop(connection: sqlite3.Connection, queue: int, now: int, limit: int, lease_
     if not found:
         return []
     token = WIDE + secrets.randbits(61)
-    # The same rows again: finding them costs less than handing their numbers over.
+    first, last = min(row.seq for row in found), max(row.seq for row in found)
+    # Nearly always they stand in one row, which costs less to say than which they are; else the
+    # same rows again: finding them costs less than handing their numbers over.
+    unbroken = last - first + 1 == len(found)
+    chosen = "BETWEEN :first AND :last" if unbroken else f"IN (SELECT seq FROM message {_OLDEST})"
     connection.execute(
-        "UPDATE message SET state = 1, lease = :lease, token = :token, deliveries = deliveries + 1 "
-        f"WHERE seq IN (SELECT seq FROM message {_OLDEST})",
-        {**due, "lease": now + microseconds(lease_seconds), "token": token},
+        f"UPDATE message SET state = 1, lease = :lease, token = :token, deliveries = deliveries + 1 WHERE seq {chosen}",
+        {**due, "lease": now + microseconds(lease_seconds), "token": token, "first": first, "last": last},
     )
     owners = [row.seq for row in found if row.unique_key is not None]
     if owners:
@@ -160,9 +167,45 @@ def _seqs(receipts: Iterable[Receipt]) -> str:
 
 
 def ack(connection: sqlite3.Connection, queue: int, now: int, receipts: Sequence[Receipt]) -> list[Settled]:
+    if _ack_spans(connection, queue, now, _spans(receipts)):
+        return [Settled.DONE] * len(receipts)
     valid = _valid(connection, queue, now, receipts)
     connection.execute("DELETE FROM message WHERE seq IN (SELECT value FROM json_each(?))", (_seqs(valid),))
     return _settled(receipts, valid)
+
+
+def _spans(receipts: Sequence[Receipt]) -> list[tuple[int, int, int]]:
+    """Receipts as runs of neighbours that one pop took: first and last row, and the token. None comes twice.
+
+    Empty where there are no longer runs, and so nothing to be gained.
+    """
+    spans: list[tuple[int, int, int]] = []
+    ordered = sorted(receipts)
+    (first, token), last = ordered[0], ordered[0][0]
+    for receipt in ordered[1:]:
+        if receipt == (last + 1, token):
+            last += 1
+        elif receipt[0] == last or len(spans) * _SPAN > len(receipts):
+            return []
+        else:
+            spans.append((first, last, token))
+            (first, token), last = receipt, receipt[0]
+    return [*spans, (first, last, token)]
+
+
+def _ack_spans(connection: sqlite3.Connection, queue: int, now: int, spans: Sequence[tuple[int, int, int]]) -> bool:
+    """Delete whole runs of rows if every one of them is still held; else nothing, and false.
+
+    Half of an ack's time went into naming thousands of rows one by one, in both directions.
+    """
+    held = "FROM message WHERE seq BETWEEN ? AND ? AND token = ? AND +queue = ? AND state = 1 AND lease > ?"
+    for first, last, token in spans:
+        (count,) = connection.execute(f"SELECT count(*) {held}", (first, last, token, queue, now)).fetchone()
+        if count != last - first + 1:
+            return False
+    for first, last, _ in spans:
+        connection.execute("DELETE FROM message WHERE seq BETWEEN ? AND ?", (first, last))
+    return bool(spans)
 
 
 def extend(
