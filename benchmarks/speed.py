@@ -11,48 +11,22 @@ several runs, with the lowest and the highest; compare only figures of one invoc
 import argparse
 import asyncio
 import gc
-import multiprocessing
 import platform
 import resource
 import sqlite3
-import statistics
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from headrace import Headrace, Job
+from headrace import Headrace
+from measuring import Noop, Stamp, consume, now, percentiles, spread, stamped, worker_process
 
 LATENCY_JOBS = 200
 #: Seconds between two pushes of the latency run, so that each finds the worker idle.
 LATENCY_PAUSE = 0.03
-
-
-class Noop(Job):
-    """The job that every figure is about."""
-
-    number: int
-
-    async def handle(self) -> None:
-        global ran
-        ran += 1
-
-
-class Stamp(Job):
-    """Notes how long it took from just before its push to its start, on one clock for all processes."""
-
-    pushed: float
-    path: str
-
-    async def handle(self) -> None:
-        took = time.clock_gettime(time.CLOCK_MONOTONIC) - self.pushed
-        with Path(self.path).open("a") as file:
-            file.write(f"{took}\n")
-
-
-ran = 0
 
 
 @contextmanager
@@ -65,47 +39,25 @@ def scratch(backend: str) -> Iterator[dict[str, Any]]:
 
 async def throughput(config: dict[str, Any], jobs: int) -> tuple[float, float]:
     """Jobs a second, pushed and consumed."""
-    global ran
-    ran = 0
     async with Headrace(config) as app:
-        queue = app.queue()
         batch = [Noop(number=number) for number in range(jobs)]
         began = time.perf_counter()
-        ids = await queue.push_many(batch)
+        ids = await app.queue().push_many(batch)
         pushed = jobs / (time.perf_counter() - began)
         assert len(set(ids)) == jobs
         del batch, ids
-        gc.collect()
-        began = time.perf_counter()
-        handled = await app.worker(concurrency=10).run(until_empty=True)
-        consumed = jobs / (time.perf_counter() - began)
-        info = await queue.info()
-        left = sum(count or 0 for count in (info.waiting, info.reserved, info.delayed, info.failed, info.timeout))
-        if handled != jobs or ran != jobs or left:
-            raise SystemExit(f"LOST: {jobs} pushed, {ran} ran, {left} left")
-        return pushed, consumed
+        return pushed, await consume(app, jobs)
 
 
-def serve(config: dict[str, Any]) -> None:
-    """A worker process, until it is ended."""
-    asyncio.run(Headrace(config).worker(concurrency=10).run())
-
-
-async def latency(config: dict[str, Any], path: str) -> list[float]:
-    """Milliseconds from push in this process to start in another that is idle."""
-    worker = multiprocessing.get_context("spawn").Process(target=serve, args=(config,))
-    worker.start()
-    try:
+async def latency(config: dict[str, Any], path: Path) -> list[float]:
+    """Milliseconds from push in this process to start in another that is idle; sorted."""
+    with worker_process(config):
         async with Headrace(config) as app:
-            queue = app.queue()
             for number in range(LATENCY_JOBS):
-                await queue.push(Stamp(pushed=time.clock_gettime(time.CLOCK_MONOTONIC), path=path))
-                while len(Path(path).read_text().splitlines() if Path(path).exists() else ()) <= number:
+                await app.queue().push(Stamp(pushed=now(), path=str(path)))
+                while len(stamped(path)) <= number:
                     await asyncio.sleep(LATENCY_PAUSE)
-    finally:
-        worker.terminate()
-        worker.join()
-    return [float(line) * 1000 for line in Path(path).read_text().splitlines()][1:]
+    return sorted(stamped(path)[1:])
 
 
 async def idle_cost(config: dict[str, Any], seconds: float) -> float:
@@ -136,12 +88,6 @@ async def at_backlog(config: dict[str, Any], backlog: int, jobs: int) -> tuple[f
         return rate, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
 
 
-def spread(figures: Sequence[float], digits: int = 0) -> str:
-    """Median, lowest and highest."""
-    low, middle, high = min(figures), statistics.median(figures), max(figures)
-    return f"{middle:>10,.{digits}f}   ({low:,.{digits}f} to {high:,.{digits}f})"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("backends", nargs="*", default=["sqlite", "memory"])
@@ -162,11 +108,8 @@ def main() -> None:
         if backend != "sqlite" or options.quick:
             continue
         with scratch(backend) as config:
-            times = sorted(asyncio.run(latency(config, f"{Path(config['backends']['sqlite']['path']).parent}/times")))
-        print(
-            f"  idle to start across processes, ms      p50 {statistics.median(times):.2f}   "
-            f"p99 {times[int(len(times) * 0.99)]:.2f}   max {times[-1]:.2f}"
-        )
+            times = asyncio.run(latency(config, Path(config["backends"]["sqlite"]["path"]).with_name("times")))
+        print(f"  idle to start across processes, ms      {percentiles(times)}")
         with scratch(backend) as config:
             print(f"  idle worker, per cent of a CPU          {asyncio.run(idle_cost(config, 10)):>10.2f}")
         for backlog in (1_000 + 20_000, 1_000_000):

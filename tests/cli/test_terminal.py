@@ -116,12 +116,13 @@ def test_info_watches_until_ctrl_c(shop: Shop, terminal: Callable[..., Terminal]
 
 
 @pytest.mark.parametrize(("answer", "status", "left"), [("y", 0, {}), ("n", 1, {"waiting": 1})])
-def test_flush_asks_before_it_deletes(
+def test_flush_says_how_much_there_is_and_asks_before_it_deletes(
     shop: Shop, terminal: Callable[..., Terminal], answer: str, status: int, left: dict[str, int]
 ) -> None:
     shop.push("Send", user_id=1)
     asking = terminal("flush", "mail", "--channel", "waiting")
-    asking.read(lambda text: "Delete all messages in waiting of mail for good?" in text)
+    question = "Delete all messages in waiting of mail, which holds 1, for good?"
+    asking.read(lambda text: question in plain(text))
     asking.type(f"{answer}\n")
     asking.read()
     assert asking.process.wait(10) == status

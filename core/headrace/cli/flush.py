@@ -42,7 +42,9 @@ def flush(
         if not sys.stdin.isatty():
             say_error(f"this deletes {what} for good; say --yes to confirm")
             raise typer.Exit(WRONG)
-        if not typer.confirm(f"Delete {what} for good?", err=True):
+        held = getattr(session.run(lambda app: shared_queue(app, queue).info()), channel)
+        counted = f", which holds {held:,}" if held is not None else ""
+        if not typer.confirm(f"Delete {what}{counted}, for good?", err=True):
             say("nothing was deleted")
             raise typer.Exit(FAILED)
 
