@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from headrace.driver import CONTRACT, Backend, Capabilities
+from headrace.driver import ALL_CHANNELS, CONTRACT, Backend, Capabilities
 from headrace_memory.driver import MemoryDriver
 from headrace_memory.store import Store
 
@@ -20,9 +20,9 @@ CAPABILITIES: Final = Capabilities(
     max_batch=10_000,
     idempotent=True,
     unique=True,
-    peek=True,
+    peek=ALL_CHANNELS,
     cancel=True,
-    selective=True,
+    selective=ALL_CHANNELS - {"reserved"},
     wait_ready=True,
 )
 

@@ -5,11 +5,13 @@ from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
-from headrace.driver import CONTRACT, Backend, Capabilities
+from headrace.driver import ALL_CHANNELS, CONTRACT, Backend, Capabilities
 from headrace.errors import BackendError, BackendUnavailable, ConfigError
+from headrace_redis.connections import tls
 from headrace_redis.connections.place import Place
 from headrace_redis.connections.server import Server
 from headrace_redis.driver import MAX_BATCH, RedisDriver
+from headrace_redis.errors import is_passing
 from headrace_redis.opened import Opened
 from headrace_redis.settings import RedisSettings
 
@@ -25,9 +27,9 @@ CAPABILITIES: Final = Capabilities(
     max_body=64 * 2**20,  # Redis takes 512 MiB, but copies it several times on its way through a script
     idempotent=True,
     unique=True,
-    peek=True,
+    peek=ALL_CHANNELS,
     cancel=True,
-    selective=True,
+    selective=ALL_CHANNELS - {"reserved"},
     wait_ready=True,
 )
 
@@ -83,14 +85,23 @@ class RedisBackend(Backend):
         return self._open
 
     async def open(self) -> None:
+        if self._place.tls:
+            tls.context(self._settings)
         server = Server(self._place, self._settings)
         try:
             for each in await server.on_every_node("INFO"):
                 self._server_version = _check_server(each, self._place)
-        except BaseException:
+        except BaseException as error:
             await server.close()
+            if isinstance(error, BackendUnavailable) and (reason := await self._why(error)):
+                raise reason from error
             raise
         self._open = Opened(server)
+
+    async def _why(self, error: BackendUnavailable) -> BackendError | None:
+        """What kept us from a server that did not so much as answer, if that can be found out."""
+        answered = error.__cause__ is not None and is_passing(error.__cause__)
+        return None if answered else await tls.trouble(self._place, self._settings)
 
     async def close(self) -> None:
         if self._open is not None:

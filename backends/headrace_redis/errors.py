@@ -6,9 +6,11 @@ again at once: nothing was done, and the server will be ready within moments.
 """
 
 import re
+import ssl
 from typing import Final
 
 from redis import exceptions
+from redis.asyncio.sentinel import MasterNotFoundError
 
 from headrace.errors import BackendError, BackendUnavailable
 
@@ -56,6 +58,9 @@ _CLASSES: Final[tuple[tuple[type[Exception], str], ...]] = (
     (exceptions.TryAgainError, "TRYAGAIN"),
 )
 
+#: Alerts by which one side tells the other that it does not trust it, or shares no form of TLS with it.
+_DISTRUST: Final = re.compile(r"ALERT_(ACCESS_DENIED|HANDSHAKE_FAILURE|PROTOCOL_VERSION|UNKNOWN_CA|.*CERTIFICATE.*)\Z")
+
 #: How redis-py tells that the connection broke. An `AttributeError` is what it meets where another task
 #: has taken a connection's streams away, as when Sentinel names another master.
 _CUT: Final = (exceptions.ConnectionError, OSError, AttributeError)
@@ -77,6 +82,23 @@ def _code(error: BaseException) -> str:
     return ""
 
 
+def _of_tls(error: BaseException) -> ssl.SSLError | None:
+    """What TLS met, if no later attempt can succeed unless somebody mends it; redis-py wraps it up to three times."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return cause
+        if isinstance(cause, ssl.SSLError) and _DISTRUST.search(str(cause.reason)):
+            return cause
+        cause = cause.__cause__ or cause.__context__
+    return None
+
+
+def is_distrust(error: BaseException) -> bool:
+    """Whether one side does not trust the other's certificate, or both have no form of TLS in common."""
+    return _of_tls(error) is not None
+
+
 def is_passing(error: BaseException) -> bool:
     """Whether the call was not run, and can be soon."""
     return _code(error) in _PASSING
@@ -85,7 +107,7 @@ def is_passing(error: BaseException) -> bool:
 def is_cut(error: BaseException) -> bool:
     """Whether the connection broke, so that nobody knows if the call was run; silence is not meant."""
     silent = isinstance(error, exceptions.TimeoutError | TimeoutError)
-    return not silent and not _code(error) and isinstance(error, _CUT)
+    return not silent and not _code(error) and isinstance(error, _CUT) and not is_distrust(error)
 
 
 def translate(error: BaseException, place: object) -> BackendError:
@@ -96,6 +118,16 @@ def translate(error: BaseException, place: object) -> BackendError:
     if code in _MEANINGS:
         kind, meaning = _MEANINGS[code]
         return kind(f"{place} {meaning} ({code})")
+    met = _of_tls(error)
+    if isinstance(met, ssl.SSLCertVerificationError):
+        fix = "set tls_ca to the authority that signed it, and the url's host to a name in it"
+        return BackendError(f"{place} has a certificate that is not trusted here ({met.verify_message}): {fix}")
+    if met is not None:
+        fix = "if it asks for a certificate of ours, look at tls_certificate and tls_key"
+        return BackendError(f"{place} refuses the TLS that it is offered ({met.reason}): {fix}")
+    if isinstance(error, MasterNotFoundError):
+        # Its own text shows each client with all its parameters, and of what they met only the kind.
+        return BackendUnavailable(f"{place}: no Sentinel that answers knows a master of that service")
     if isinstance(error, exceptions.TimeoutError | TimeoutError):
         return BackendUnavailable(f"{place} did not answer in time")
     if isinstance(error, _CUT):

@@ -20,7 +20,8 @@ class RedisSettings:
     #: For Sentinels that ask for a password themselves.
     sentinel_username: str | None = field(default=None, repr=False)
     sentinel_password: str | None = field(default=None, repr=False)
-    #: Files in PEM: the authorities to trust instead of the system's, and our own certificate and key.
+    #: Files in PEM: the authorities to trust beside the system's, and our own certificate and key, where the server
+    #: asks for them. A relative path starts from the configuration's folder.
     tls_ca: Path | None = None
     tls_certificate: Path | None = None
     tls_key: Path | None = None

@@ -3,11 +3,13 @@
 Whoever makes something due puts the one member into ``wake``, and the server hands it to the
 one who has waited longest; there is nothing to pile up while nobody waits. The command that
 waits goes on when those who listened have left, so that their cancellation breaks no
-connection; what it is handed when nobody listens any more it passes on.
+connection; what it is handed when nobody listens any more it passes on. It is ended by a second
+key, which only this process waits for, so that it is known what it was handed.
 """
 
 import asyncio
 import contextlib
+import secrets
 
 from headrace.errors import BackendError
 from headrace_redis.connections.server import Server
@@ -19,6 +21,7 @@ class Wake:
     def __init__(self, server: Server, key: bytes) -> None:
         self._server = server
         self._key = key
+        self._own = b"%b:%b" % (key, secrets.token_hex(8).encode())
         self._listeners: set[asyncio.Future[None]] = set()
         self._task: asyncio.Task[None] | None = None
 
@@ -43,17 +46,24 @@ class Wake:
         return rung
 
     async def close(self) -> None:
-        """Stop waiting. What the server may have handed us in this moment is passed on."""
-        task, self._task = self._task, None
-        if task is not None:
+        """Stop waiting."""
+        task = self._task
+        if task is None:
+            return
+        try:
+            await self._server.command("ZADD", self._own, 0, b"")
+        except BackendError:
             task.cancel()
-            await asyncio.wait((task,))
-            await self._pass_on()
+        await asyncio.wait((task,))
+        with contextlib.suppress(BackendError):  # it was rung in vain if the waiting had just ended
+            await self._server.command("UNLINK", self._own)
 
     async def _listen(self) -> None:
+        rung: bytes | None = None
         try:
-            while self._listeners:
-                if await self._server.block(self._key):
+            while self._listeners and rung != self._own:
+                rung = await self._server.block((self._key, self._own))
+                if rung == self._key:
                     if not self._listeners:
                         await self._pass_on()
                     self._ring(None)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from headrace.driver import CONTRACT, Backend, Capabilities
+from headrace.driver import ALL_CHANNELS, CONTRACT, Backend, Capabilities
 from headrace.errors import BackendError, BackendUnavailable
 from headrace_sqlite import schema
 from headrace_sqlite.clock import Machine, ThisMachine
@@ -32,9 +32,9 @@ CAPABILITIES: Final = Capabilities(
     max_body=256 * 2**20,  # SQLite's own limit for a row is 10**9 bytes
     idempotent=True,
     unique=True,
-    peek=True,
+    peek=ALL_CHANNELS,
     cancel=True,
-    selective=True,
+    selective=ALL_CHANNELS - {"reserved"},
     wait_ready=True,
 )
 

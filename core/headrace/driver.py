@@ -25,6 +25,8 @@ Duties that hold for every verb below
 * **A busy loop.** Handlers may block the event loop for minutes. Leases that a clone can extend
   outlive that; a connection whose loss ends deliveries, or that needs heartbeats, must live in
   a thread of the backend's own.
+* **Numbers.** `Driver.reload`, `Driver.flush` and `Driver.forget` return how many messages this call itself
+  moved or deleted: exactly where `Capabilities.counts` is ``"exact"``, else as far as the backend tells.
 * **Time.** Leases and delays follow the server's clock, or, on one machine, its monotonic
   clock; never a worker's wall clock. All durations are seconds, as floats.
 * **Telemetry.** A driver logs nothing of jobs and emits no events; core does.
@@ -35,10 +37,10 @@ The batch-first shape and the result per item follow go-cloud's ``pubsub/driver`
 import enum
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, fields
 from types import MappingProxyType
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 import msgspec
 
@@ -53,6 +55,9 @@ Channel = Literal["waiting", "reserved", "delayed", "failed", "timeout"]
 
 #: The channels where messages rest until somebody moves them.
 RestingChannel = Literal["failed", "timeout"]
+
+#: Every channel: what a backend declares that can do something with each of them.
+ALL_CHANNELS: Final[frozenset[Channel]] = frozenset(get_args(Channel))
 
 #: Shared by all messages without headers, so that they cost nothing.
 NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
@@ -133,13 +138,23 @@ class Capabilities:
     counts: Literal["exact", "approximate", "unknown"]  #: what `Driver.info` gives
     max_batch: int  #: largest number of items in one call of a batch verb; the driver may split it further
     max_delay: float = math.inf  #: seconds; core emulates longer ones by further hops
+    max_run: float = math.inf  #: longest seconds that a delivery can be held; core refuses a longer ``handle_timeout``
+    max_run_hint: str = ""  #: how to raise ``max_run``, for people: the server's setting, say
     max_body: int = 2**31 - 1  #: bytes of `Message.body`; core refuses larger ones before sending
     idempotent: bool = False  #: a push repeated with an id that the queue still holds stores nothing new
     unique: bool = False  #: honours `Message.unique_key`
-    peek: bool = False  #: `Driver.peek`
+    peek: frozenset[Channel] = frozenset()  #: the channels that `Driver.peek` shows
     cancel: bool = False  #: `Driver.cancel`
-    selective: bool = False  #: `Driver.reload` and `Driver.forget` of chosen ids
+    selective: frozenset[Channel] = frozenset()  #: the channels of which `forget` and `reload` take chosen ids
     wait_ready: bool = False  #: `Driver.wait_ready`
+
+    def as_object(self) -> dict[str, Any]:
+        """The fields by name, for JSON: what has no limit is ``None``, channels are a list."""
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        return {
+            name: in_order(value) if isinstance(value, frozenset) else None if value == math.inf else value
+            for name, value in values.items()
+        }
 
     def require(
         self,
@@ -148,13 +163,23 @@ class Capabilities:
             "durable", "shared", "ordered", "idempotent", "unique", "peek", "cancel", "selective", "wait_ready"
         ],
         hint: str = "",
+        *,
+        channel: Channel | None = None,
     ) -> None:
-        """Raise `CapabilityError` naming backend and capability, unless it is declared.
+        """Raise `CapabilityError` naming backend, capability and channel, unless it is declared.
 
-        One check serves both the question and the refusal, as psycopg's capabilities do.
+        Without ``channel``, ``peek`` and ``selective`` are there if they are for any channel. One
+        check serves both the question and the refusal, as psycopg's capabilities do.
         """
-        if not getattr(self, capability):
-            raise CapabilityError(backend, capability, hint)
+        declared = getattr(self, capability)
+        if not (declared if channel is None else channel in declared):
+            others = "" if channel is None else ", ".join(in_order(declared))
+            raise CapabilityError(backend, capability, hint or (f"only for {others}" if others else ""), channel)
+
+
+def in_order(channels: Collection[Channel]) -> list[Channel]:
+    """Channels in the order in which people read them: that of `Channel`."""
+    return [channel for channel in get_args(Channel) if channel in channels]
 
 
 class Driver(ABC):
@@ -233,8 +258,9 @@ class Driver(ABC):
         """Move messages to ``waiting``, oldest first, and return how many.
 
         ``attempt`` and ``deaths`` become 0, the note is cleared, and they queue behind what
-        waits. At most ``limit``; with capability ``selective``, only those of ``ids``, which
-        are a `NotImplementedError` without it. What comes in during the call may stay: a call ends.
+        waits. At most ``limit``. Where capability ``selective`` has the channel, only those of
+        ``ids``; elsewhere these are a `NotImplementedError`, and nothing is moved. What comes in
+        during the call may stay: a call ends.
         """
 
     @abstractmethod
@@ -262,7 +288,8 @@ class Driver(ABC):
         """Show at most ``limit`` messages of a channel, oldest first, and change nothing.
 
         ``delay`` of a delayed message is what remains of it. ``cursor`` goes on where the last
-        page ended; ``ids`` shows only these. Capability ``peek``.
+        page ended; ``ids`` shows only these. Capability ``peek``; a channel that it does not have
+        is a `NotImplementedError`.
         """
         raise NotImplementedError
 
@@ -271,7 +298,11 @@ class Driver(ABC):
         raise NotImplementedError
 
     async def forget(self, channel: Channel, ids: Sequence[str]) -> int:
-        """Delete chosen messages of a channel and return how many; never ``reserved``. Capability ``selective``."""
+        """Delete chosen messages of a channel and return how many.
+
+        Capability ``selective``, which never has ``reserved``; a channel that it does not have
+        is a `NotImplementedError`, or a `ValueError` if it is ``reserved``.
+        """
         raise NotImplementedError
 
     async def wait_ready(self, seconds: float) -> bool:
@@ -289,7 +320,11 @@ class Backend(ABC):
     @property
     @abstractmethod
     def capabilities(self) -> Capabilities:
-        """What this backend can do, as configured. Known before `open`."""
+        """What this backend can do, as configured.
+
+        Known before `open`. One that is open may know better how long a delivery can be held
+        (``max_run`` and its hint), where that is the server's to say; all else stays as it was.
+        """
 
     @property
     @abstractmethod
@@ -316,7 +351,13 @@ class Backend(ABC):
 
     @abstractmethod
     def driver(self, prefix: str, *, lease_seconds: float = 30.0) -> Driver:
-        """The driver for one queue. Cheap; touches nothing. ``lease_seconds``: how long a delivery stays reserved."""
+        """The driver for one queue. Cheap; touches nothing. ``lease_seconds``: how long a delivery stays reserved.
+
+        ``prefix`` is any text of one character or more without white space; no two queues of a place
+        share one. By default it is the queue's name in braces. A backend whose names allow less
+        translates it, so that different prefixes stay different; one that it cannot use is a
+        `ConfigError` that says why.
+        """
 
     async def check(self) -> Sequence[str]:
         """Look for what may go wrong later: versions, settings. One line for people each. Called when open."""

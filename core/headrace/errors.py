@@ -44,12 +44,15 @@ class UnknownQueue(ConfigError):
 
 
 class CapabilityError(HeadraceError):
-    """A backend was asked for something that it does not declare."""
+    """A backend was asked for something that it does not declare; ``channel``: for messages of that one."""
 
-    def __init__(self, backend: str, capability: str, hint: str = "") -> None:
+    def __init__(self, backend: str, capability: str, hint: str = "", channel: str | None = None) -> None:
         self.backend = backend
         self.capability = capability
+        self.channel = channel
         text = f"the backend {backend!r} does not offer {capability!r}"
+        if channel is not None:
+            text += f" for {channel!r}"
         super().__init__(f"{text}: {hint}" if hint else text)
 
 

@@ -8,6 +8,7 @@ import asyncio
 import contextvars
 import functools
 import inspect
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
@@ -17,7 +18,7 @@ import msgspec
 
 from headrace.config import QueueSettings
 from headrace.context import Current
-from headrace.driver import Message
+from headrace.driver import Capabilities, Message
 from headrace.errors import ConfigError, InvalidPayload, JobError, UnknownJob
 from headrace.imports import import_object
 from headrace.job import Job, JobOptions, declared_jobs
@@ -55,6 +56,7 @@ class JobPlan:
     decode: Callable[[bytes], Job]
     terms: Terms
     invoke: Invoke | None  #: ``None``: call ``handle()`` and await it, nothing else
+    max_run: float = math.inf  #: seconds that the backend can hold a delivery
 
     def terms_of(self, message: Message) -> Terms:
         """The terms of one message; its push may have stated some. Raises `InvalidPayload` for what it may not."""
@@ -67,6 +69,11 @@ class JobPlan:
             raise InvalidPayload(f"the options that the push stated: {error}") from None
         if options.on_timeout == "cancel" and not self.job_class.job_options.is_async:
             raise InvalidPayload("the push stated on_timeout='cancel', and the handler is not an 'async def' here")
+        if options.handle_timeout is not None and options.handle_timeout > self.max_run:
+            raise InvalidPayload(
+                f"the push stated handle_timeout={options.handle_timeout:g}, and the backend can hold a delivery "
+                f"for {self.max_run:g} s at most"
+            )
         return self.terms.but(options)
 
 
@@ -80,6 +87,7 @@ class Plans:
         self._settings = settings
         self._middleware = middleware
         self._threads = threads
+        self._capabilities: Capabilities | None = None
         self._plans: dict[str, JobPlan] = {}
 
     def get(self, name: str) -> JobPlan:
@@ -92,10 +100,24 @@ class Plans:
             plan = self._plans[name] = self._make(job_class)
         return plan
 
+    def hold_to(self, capabilities: Capabilities) -> None:
+        """Refuse, from now on, a ``handle_timeout`` above what the backend, which is open, can hold a delivery.
+
+        What was checked before has to be checked again.
+        """
+        self._capabilities = capabilities
+        self._plans.clear()
+
     def check(self) -> None:
-        """Make the plans of all jobs declared for this queue, so that what is wrong is found at start."""
+        """Make the plans of all jobs declared for this queue, so that what is wrong is found at start.
+
+        Raises `ConfigError` or `JobError` for what cannot be run.
+        """
+        queue = self._settings
+        if self._capabilities is not None:
+            refuse_too_long(f"queue {queue.name}", queue.handle_timeout, queue.backend, self._capabilities)
         for name, job_class in declared_jobs().items():
-            if job_class.job_options.queue == self._settings.name:
+            if job_class.job_options.queue == queue.name:
                 self.get(name)
 
     def _make(self, job_class: type[Job]) -> JobPlan:
@@ -107,7 +129,12 @@ class Plans:
                 f"{options.source} has a sync handler, and a thread cannot be cancelled; "
                 "make handle() an 'async def', or set on_timeout='continue'"
             )
-        return JobPlan(job_class, self._app.codec(job_class).decode, terms, self._invoke(job_class))
+        max_run = math.inf
+        if self._capabilities is not None:
+            max_run = self._capabilities.max_run
+            # What it has of the queue is the queue's to answer for.
+            refuse_too_long(f"job {options.name}", options.handle_timeout, queue.backend, self._capabilities)
+        return JobPlan(job_class, self._app.codec(job_class).decode, terms, self._invoke(job_class), max_run)
 
     def _invoke(self, job_class: type[Job]) -> Invoke | None:
         if job_class.job_options.is_async:
@@ -125,6 +152,20 @@ class Plans:
         outer = [each for each in self._middleware if inspect.iscoroutinefunction(each)]
         in_thread = functools.partial(_call_in_thread, self._threads, inner)
         return functools.partial(_around, outer, in_thread) if outer else in_thread
+
+
+def refuse_too_long(what: str, handle_timeout: float | None, backend: str, capabilities: Capabilities) -> None:
+    """Raise `ConfigError` if a ``handle_timeout`` is above what the backend can hold a delivery."""
+    if handle_timeout is not None and handle_timeout > capabilities.max_run:
+        raise ConfigError(
+            f"the handle_timeout of {what} is {handle_timeout:g} s, and the backend {backend!r} can hold a delivery "
+            f"for {capabilities.max_run:g} s at most" + hint_of(capabilities)
+        )
+
+
+def hint_of(capabilities: Capabilities) -> str:
+    """What the backend says of its ``max_run``, as the end of a sentence."""
+    return f": {capabilities.max_run_hint}" if capabilities.max_run_hint else ""
 
 
 def load_middleware(references: Sequence[str]) -> list[Middleware]:

@@ -16,7 +16,7 @@ import msgspec
 from headrace.config import QueueSettings
 from headrace.context import PushCoroutine, require_loop
 from headrace.delays import seconds_of, split
-from headrace.driver import NO_HEADERS, Backend, Capabilities, Channel, Driver, Info, Message, RestingChannel
+from headrace.driver import NO_HEADERS, Backend, Capabilities, Channel, Driver, Info, Message, RestingChannel, in_order
 from headrace.errors import BackendError, BackendUnavailable, ConfigError, JobError, MessageTooLarge, PushFailed
 from headrace.events import JobPushed
 from headrace.ids import new_id
@@ -75,8 +75,9 @@ class Queue:
 
     @property
     def capabilities(self) -> Capabilities:
-        """What the queue's backend can do."""
-        return self._app.backend(self.settings.backend).capabilities
+        """What the queue's backend can do; once it is open, as it knows it then."""
+        backend = self._app.backend(self.settings.backend) if self._driver is None else self._driver[0]
+        return backend.capabilities
 
     @property
     def place(self) -> str:
@@ -127,16 +128,23 @@ class Queue:
         return await self._within(driver.info())
 
     async def list(self, channel: Channel, *, limit: int = 100, job: str | None = None) -> builtins.list[Listed]:
-        """At most ``limit`` messages of a channel, oldest first; of one job if named. Capability ``peek``."""
+        """At most ``limit`` messages of a channel, oldest first; of one job if named.
+
+        Raises `CapabilityError` where capability ``peek`` does not have the channel.
+        """
         _check_channel(channel, get_args(Channel))
         _check_limit(limit)
         return [Listed(channel, message) async for message in self._scan(channel, job, limit)]
 
     async def find(self, id: str) -> Listed | None:  # noqa: A002
-        """The message of that id in whichever channel it is; ``None`` if it is done or was never there."""
+        """The message of that id in whichever channel it is; ``None`` if it is done or was never there.
+
+        Looks through the channels that capability ``peek`` has, and raises `CapabilityError` if
+        there is none: where it has not all of them, ``None`` tells nothing of the others.
+        """
         self.capabilities.require(self.settings.backend, "peek")
         driver = await self._within(self.driver())
-        for channel in get_args(Channel):
+        for channel in in_order(self.capabilities.peek):
             page = await self._within(driver.peek(channel, 1, ids=[id]))
             if page.messages:
                 return Listed(channel, page.messages[0])
@@ -150,13 +158,17 @@ class Queue:
         job: str | None = None,
         ids: Sequence[str] | None = None,
     ) -> int:
-        """Move messages of ``failed`` or ``timeout`` back to ``waiting``, oldest first, as if new; how many."""
+        """Move messages of ``failed`` or ``timeout`` back to ``waiting``, oldest first, as if new; how many.
+
+        Those of one job or of some ids, where capability ``selective`` has the channel, and for a
+        job ``peek`` too; else `CapabilityError`. The number is as exact as the backend's counts are.
+        """
         _check_channel(channel, get_args(RestingChannel))
         _check_limit(limit)
         driver = await self._within(self.driver())
         if job is None and ids is None:
             return await self._within(driver.reload(channel, limit), _WHOLE_CHANNEL, _DOUBT) if limit != 0 else 0
-        self.capabilities.require(self.settings.backend, "selective")
+        self.capabilities.require(self.settings.backend, "selective", channel=channel)
         moved = 0
         async for chosen in self._chosen(channel, job, ids, limit):
             left = None if limit is None else limit - moved
@@ -165,12 +177,15 @@ class Queue:
         return moved
 
     async def flush(self, channel: Channel, *, job: str | None = None, ids: Sequence[str] | None = None) -> int:
-        """Delete the messages of a channel, or those of one job or of some ids; how many. Not of ``reserved``."""
+        """Delete the messages of a channel, or those of one job or of some ids; how many. Not of ``reserved``.
+
+        Capabilities and the number are as for `reload`.
+        """
         _check_channel(channel, tuple(each for each in get_args(Channel) if each != "reserved"))
         driver = await self._within(self.driver())
         if job is None and ids is None:
             return await self._within(driver.flush(channel), _WHOLE_CHANNEL, _DOUBT)
-        self.capabilities.require(self.settings.backend, "selective")
+        self.capabilities.require(self.settings.backend, "selective", channel=channel)
         deleted = 0
         async for chosen in self._chosen(channel, job, ids, None):
             deleted += await self._within(driver.forget(channel, chosen), doubt=_DOUBT)
@@ -324,7 +339,7 @@ class Queue:
 
     async def _scan(self, channel: Channel, job: str | None, limit: int | None) -> AsyncIterator[Message]:
         """At most ``limit`` messages of a channel, oldest first; of one job if named."""
-        self.capabilities.require(self.settings.backend, "peek")
+        self.capabilities.require(self.settings.backend, "peek", channel=channel)
         if limit == 0:
             return
         driver = await self._within(self.driver())

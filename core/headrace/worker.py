@@ -1,7 +1,8 @@
 """The consumer engine: one group of queues, served by one process or by your own loop.
 
 Owns how many deliveries are taken and when, the order among the group's queues, and how a
-worker starts and stops. What becomes of each delivery is decided in ``consumer.py``.
+worker starts. What becomes of each delivery is decided in ``consumer.py``, and how a worker
+stops in ``stopping.py``.
 """
 
 import asyncio
@@ -13,9 +14,9 @@ import os
 import socket
 import time
 from collections import deque
-from collections.abc import Awaitable, Coroutine, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 from headrace.availability import Availability
 from headrace.consumer import QueueConsumer
@@ -28,22 +29,17 @@ from headrace.leases import LeaseKeeper
 from headrace.lifespan import lifespan_of
 from headrace.plans import Plans, load_middleware
 from headrace.queue import Queue
+from headrace.stopping import GRACE_SECONDS, Stop, end_tasks, shut_down
 
 if TYPE_CHECKING:
     from headrace.app import Headrace
 
 logger = logging.getLogger("headrace")
 
-T = TypeVar("T")
-
 #: Seconds after which what was prefetched and has not started is given back to others.
 _SURPLUS_SECONDS: Final = 1.0
 #: Seconds between signs of life to the lease keeper, and looks for surplus.
 _TICK_SECONDS: Final = 1.0
-#: Seconds that a cancelled handler has for its cleaning up, and the last calls for their answers;
-#: and after a second signal.
-_GRACE_SECONDS: Final = 5.0
-_HURRIED_SECONDS: Final = 1.0
 #: Seconds between looks where a backend cannot wait without reserving.
 _POLL_SECONDS: Final = 1.0
 #: Seconds of waiting in a pop when the worker shall end with its queues: while handlers run,
@@ -90,23 +86,21 @@ class Worker:
         self._popped.set()
         self._lingering = False  #: the queues hold only what is not due, or not ours
         self._empty_looks = 0
-        self._stopping = asyncio.Event()
-        self._hurrying = asyncio.Event()
+        self._stop = Stop()
 
     def stop(self) -> None:
         """Stop gracefully; called a second time, at once. Call it on the worker's loop: from a signal handler, say."""
-        if self._stopping.is_set():
-            self._hurrying.set()
-        self._stopping.set()
+        self._stop.ask()
 
     async def run(self, *, until_empty: bool = False) -> int:
         """Work until `stop`, or ``max_messages``; how many messages were handled.
 
         ``until_empty``: also ends once nothing is waiting, delayed or reserved on any of the queues.
         Cancelled, it stops gracefully too. Raises `ConfigError` or `JobError` before the
-        first message if the declared jobs cannot be run as configured, `CapabilityError`
-        for ``until_empty`` on a backend that cannot tell when it is, and `BackendError` if
-        the backend refuses to be opened; one that is out of reach is waited for.
+        first message if the declared jobs cannot be run as configured, or as long as configured
+        on the backend that was found; `CapabilityError` for ``until_empty`` on a backend that
+        cannot tell when it is; and `BackendError` if the backend refuses to be opened; one that
+        is out of reach is waited for.
         """
         self.loop = asyncio.get_running_loop()
         self._beat = time.monotonic()
@@ -122,6 +116,9 @@ class Worker:
                 self._refuse_unknown_counts()
             if not await self._open():
                 return 0
+            for consumer in self._consumers:
+                consumer.plans.hold_to(consumer.queue.capabilities)
+                consumer.plans.check()
             self.state = await stack.enter_async_context(lifespan_of(self.app))
             keeper = self._make_keeper()
             if keeper is not None:
@@ -132,19 +129,19 @@ class Worker:
                 await self._serve(until_empty)
             finally:
                 self._emit(WorkerStopped(queue=None, worker=self.name, handled=self.handled))
-                await self.app.events.drain(_GRACE_SECONDS)
+                await self.app.events.drain(GRACE_SECONDS)
         return self.handled
 
     async def _serve(self, until_empty: bool) -> None:
         """Work until there is a reason to stop, and stop. Raises what broke the engine itself, if that was it."""
         works = [self.loop.create_task(each) for each in (self._fetch(until_empty), self._tick())]
         lengths = self.loop.create_task(self._tell_lengths())
-        stopping = self.loop.create_task(self._stopping.wait())
+        stopping = self.loop.create_task(self._stop.wait())
         try:
             await asyncio.wait((*works, stopping), return_when=asyncio.FIRST_COMPLETED)
         finally:
-            self._stopping.set()
-            await self._to_the_end(self._stop_all(works[0], (*works, lengths, stopping)))
+            self._stop.begin()
+            await self._stop.to_the_end(self._shut_down(works[0], (*works, lengths, stopping)))
         for work in works:
             if not work.cancelled():
                 work.result()
@@ -190,8 +187,8 @@ class Worker:
                     break
                 except BackendUnavailable:
                     with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(self._stopping.wait(), max(0.0, caller.retry_at - time.monotonic()))
-                if self._stopping.is_set():
+                        await asyncio.wait_for(self._stop.wait(), max(0.0, caller.retry_at - time.monotonic()))
+                if self._stop.begun:
                     return False
         return True
 
@@ -246,7 +243,7 @@ class Worker:
 
     def _demand(self, consumer: QueueConsumer) -> int:
         """How many deliveries of one queue to ask for; 0 if there is no need yet."""
-        if self._alone or self._stopping.is_set() or self.overrun or consumer.indebted:
+        if self._alone or self._stop.begun or self.overrun or consumer.indebted:
             return 0
         consumer.prefetch.measure(time.monotonic(), consumer.ended)
         # What lies in a queue's buffer beyond its own limit takes no slot from the others.
@@ -290,7 +287,7 @@ class Worker:
         try:
             await asyncio.wait(waits, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            await _end(waits)
+            await end_tasks(waits)
 
     async def _nothing_left(self) -> bool:
         """Whether the queues are empty but for what rests in ``failed`` and ``timeout``."""
@@ -316,7 +313,7 @@ class Worker:
             if self._alone_task is None:
                 self._alone_task = self.loop.create_task(self._run_alone())
             return
-        if self._stopping.is_set():
+        if self._stop.begun:
             return
         for consumer in self._consumers:
             buffer = consumer.buffer
@@ -345,12 +342,12 @@ class Worker:
                 name = consumer.settings.name
                 logger.error("all %d slots of %s are held by handlers past their timeout; this worker ends", late, name)
                 self.overrun = True
-                self._stopping.set()
+                self._stop.begin()
         self._room.set()
 
     def run_alone(self, execution: Execution) -> None:
         """Run a suspect in this process once nothing else is in flight."""
-        if self._stopping.is_set():
+        if self._stop.begun:
             execution.consumer.give_back(execution)
             return
         if execution.started:
@@ -363,7 +360,7 @@ class Worker:
         self.fill()
 
     async def _run_alone(self) -> None:
-        while self._alone and not self._stopping.is_set():
+        while self._alone and not self._stop.begun:
             await self._popped.wait()
             # The other suspects go back as well: each may be innocent, and this one may not be.
             while len(self._alone) > 1:
@@ -378,26 +375,25 @@ class Worker:
             if tasks:
                 await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
                 continue
-            await self._settle_all()
-            if self._stopping.is_set():
+            await self._drain()
+            if self._stop.begun:
                 break
             execution = self._alone[0]
             self._running += 1
             self._started += 1
             await asyncio.wait((execution.consumer.start(execution),))
-            await self._settle_all()
+            await self._drain()
             self._alone.popleft()
-        if self._alone and not self._stopping.is_set():
+        if self._alone and not self._stop.begun:
             logger.error("a handler past its timeout keeps suspects from running alone; this worker ends")
             self.overrun = True
-            self._stopping.set()
+            self._stop.begin()
         self._alone_task = None
         self._room.set()
 
-    async def _settle_all(self) -> None:
+    async def _drain(self) -> None:
         for consumer in self._consumers:
-            for batcher in consumer.batchers:
-                await batcher.drain()
+            await consumer.drain()
 
     def call_failed(self, execution: Execution, error: BaseException) -> None:
         """Call ``failed`` of a delivery's job, as part of its run; what it raises is logged."""
@@ -446,117 +442,26 @@ class Worker:
         try:
             await asyncio.gather(*tellers)
         finally:
-            await _end(tellers)
+            await end_tasks(tellers)
 
     def _emit(self, event: Any) -> None:
         self.app.events.emit(event)
 
-    # Stopping
-
-    async def _shut_down(self, fetching: asyncio.Task[None]) -> None:
-        """Promise 7, in the one order that loses nothing and spends nothing.
-
-        No more is taken, then what never started goes back, so that others begin it at
-        once; only then are running handlers waited for. What does not end is cancelled and
-        given back. Acks and all other moves are flushed last, while leases are still kept.
-        """
-        give_up_at = time.monotonic() + self.shutdown_timeout
-        await _end((fetching, *((self._alone_task,) if self._alone_task else ())))
-        for consumer in self._consumers:
-            consumer.give_back_buffer()
-        for execution in self._alone:
-            if not execution.started and not execution.settling:
-                execution.consumer.give_back(execution)
-        await self._unless_hurried(self._wait_for_handlers(), give_up_at - time.monotonic())
-        await self._cancel_handlers()
-        left = max(_GRACE_SECONDS, give_up_at - time.monotonic())
-        await self._unless_hurried(self._flush(), left, grace=_HURRIED_SECONDS)
-        for consumer in self._consumers:
-            for batcher in consumer.batchers:
-                for item in batcher.abandon():
-                    logger.error("%s: not settled at the end, and comes back by its lease", _message_id(item))
-        await _end(self._callbacks)
-
-    async def _stop_all(self, fetching: asyncio.Task[None], helpers: Iterable[asyncio.Task[Any]]) -> None:
+    async def _shut_down(self, fetching: asyncio.Task[None], helpers: Iterable[asyncio.Task[Any]]) -> None:
+        taking = (fetching, self._alone_task) if self._alone_task else (fetching,)
         try:
-            await self._shut_down(fetching)
+            await shut_down(
+                self._stop,
+                self.shutdown_timeout,
+                self._consumers,
+                taking=taking,
+                alone=self._alone,
+                callbacks=self._callbacks,
+            )
         finally:
-            await _end(helpers)
-
-    async def _to_the_end(self, work: Coroutine[Any, Any, None]) -> None:
-        """Do ``work`` to its end, whoever cancels; to be cancelled means to hurry."""
-        doing = self.loop.create_task(work)
-        cancelled: asyncio.CancelledError | None = None
-        while not doing.done():
-            try:
-                await asyncio.shield(doing)
-            except asyncio.CancelledError as error:
-                if not doing.done():
-                    self._hurrying.set()
-                cancelled = error
-        if cancelled is not None:
-            raise cancelled
-        doing.result()
-
-    async def _wait_for_handlers(self) -> None:
-        while tasks := [task for task in self._tasks() if not task.done()]:
-            await asyncio.wait(tasks)
-
-    async def _cancel_handlers(self) -> None:
-        """Cancel what still runs and give it back; a thread cannot be cancelled, and is left behind."""
-        for consumer in self._consumers:
-            for execution in tuple(consumer.running):
-                if not execution.settling and execution.plan is not None:
-                    execution.cancelled_for = execution.cancelled_for or "stop"
-                if execution.task is not None:
-                    execution.task.cancel()
-        tasks = [task for task in self._tasks() if not task.done()]
-        if tasks:
-            await asyncio.wait(tasks, timeout=self._grace())
-        for consumer in self._consumers:
-            for execution in tuple(consumer.running):
-                # It suppresses its cancellation. Its message goes back all the same.
-                if not execution.settling:
-                    consumer.give_back(execution)
-
-    def _grace(self) -> float:
-        return _HURRIED_SECONDS if self._hurrying.is_set() else _GRACE_SECONDS
-
-    async def _flush(self) -> None:
-        await self._settle_all()
-        if self._callbacks:
-            await asyncio.wait(self._callbacks)
-        await self._settle_all()
-
-    def _tasks(self) -> Iterable[asyncio.Task[None]]:
-        return [each.task for consumer in self._consumers for each in consumer.running if each.task is not None]
-
-    async def _unless_hurried(self, work: Coroutine[Any, Any, None], seconds: float, grace: float = 0.0) -> None:
-        """Do ``work`` for at most ``seconds``; once hurried, for at most ``grace``."""
-        doing = self.loop.create_task(work)
-        hurried = self.loop.create_task(self._hurrying.wait())
-        await asyncio.wait((doing, hurried), timeout=max(0.0, seconds), return_when=asyncio.FIRST_COMPLETED)
-        if not doing.done() and grace and hurried.done():
-            await asyncio.wait((doing,), timeout=grace)
-        await _end((doing, hurried))
-
-
-async def _end(tasks: Iterable[asyncio.Task[Any]]) -> None:
-    """Cancel tasks and wait until they are gone."""
-    tasks = [each for each in tasks if each is not None]
-    for task in tasks:
-        task.cancel()
-    results: Awaitable[Sequence[Any]] = asyncio.gather(*tasks, return_exceptions=True)
-    for result in await results:
-        if isinstance(result, Exception):
-            logger.debug("a task of the worker ended with an error", exc_info=result)
+            await end_tasks(helpers)
 
 
 def _tell_lease_lost(execution: Execution) -> None:
     if execution in execution.consumer.held and not execution.settling:
         execution.consumer.lease_lost(execution)
-
-
-def _message_id(item: Any) -> str:
-    execution: Execution = item if isinstance(item, Execution) else item.execution
-    return f"{execution.message.name} {execution.message.id}"

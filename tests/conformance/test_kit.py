@@ -17,7 +17,7 @@ from headrace.conformance.lab import Lab
 from headrace.conformance.outcome import Outcome
 from headrace.conformance.runner import UnknownCase, run_case, run_cases, select
 from headrace.conformance.threads import on_another_loop
-from headrace.driver import Backend, Settled
+from headrace.driver import ALL_CHANNELS, Backend, Settled
 from headrace_memory.backend import MemoryBackend
 
 from .misfits import (
@@ -272,12 +272,17 @@ async def test_work_on_another_loop_is_cancelled_with_who_waits_for_it() -> None
         ({"shared": True}, "processes_that_share_a_queue_see_one_queue"),
         ({"idempotent": False}, "repeated_ids_that_are_not_claimed_to_be_known_are_stored_twice"),
         ({"unique": False}, "unique_keys_that_are_not_claimed_are_not_honoured"),
-        ({"peek": False}, "peek_that_is_not_claimed_is_not_there"),
+        ({"peek": frozenset()}, "peek_that_is_not_claimed_is_not_there"),
+        ({"peek": ALL_CHANNELS - {"timeout"}}, "peek_that_is_not_claimed_is_not_there"),
         ({"cancel": False}, "cancel_that_is_not_claimed_is_not_there"),
-        ({"selective": False}, "choosing_that_is_not_claimed_is_not_there"),
+        ({"selective": frozenset()}, "choosing_that_is_not_claimed_is_not_there"),
+        ({"selective": frozenset({"failed", "timeout"})}, "choosing_that_is_not_claimed_is_not_there"),
         ({"wait_ready": False}, "waiting_for_readiness_that_is_not_claimed_is_not_there"),
         ({"contract": 2}, "capabilities_are_data_that_make_sense"),
         ({"max_batch": 0}, "capabilities_are_data_that_make_sense"),
+        ({"max_run": 0.0}, "capabilities_are_data_that_make_sense"),
+        ({"peek": True}, "capabilities_are_data_that_make_sense"),
+        ({"selective": ALL_CHANNELS}, "capabilities_are_data_that_make_sense"),
     ],
     ids=str,
 )

@@ -23,12 +23,15 @@ from .mutations import MutantHarness
 (CALLS,) = select(["random_calls_are_answered_as_by_the_reference"])
 (CALLS_AND_TIMES,) = select(["random_calls_and_times_are_answered_as_by_the_reference"])
 
+NONE: Final[frozenset[Channel]] = frozenset()
+
 #: Capabilities that other backends lack, one kind of them after the other.
 LESS: Final[Sequence[dict[str, Any]]] = (
     {"ordered": False},
     {"counts": "approximate"},
-    {"counts": "unknown", "peek": False, "cancel": False, "selective": False, "unique": False, "idempotent": False},
-    {"ordered": False, "counts": "approximate", "peek": False, "max_batch": 3, "max_delay": 900.0},
+    {"counts": "unknown", "peek": NONE, "cancel": False, "selective": NONE, "unique": False, "idempotent": False},
+    {"ordered": False, "counts": "approximate", "peek": NONE, "max_batch": 3, "max_delay": 900.0},
+    {"peek": frozenset({"failed", "timeout"}), "selective": frozenset({"timeout"})},
     {"leases": "connection", "max_delay": 5.0},
 )
 

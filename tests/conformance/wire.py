@@ -150,9 +150,9 @@ FEW: Final = dataclasses.replace(
     shared=True,
     counts="approximate",
     max_batch=100,
-    peek=False,
+    peek=frozenset(),
     cancel=False,
-    selective=False,
+    selective=frozenset(),
     wait_ready=False,
 )
 

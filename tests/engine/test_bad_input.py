@@ -190,7 +190,7 @@ async def test_too_large_a_payload_names_size_and_limit(make_app: MakeApp, monke
 
 async def test_a_missing_capability_is_an_error_naming_it(make_app: MakeApp, monkeypatch: pytest.MonkeyPatch) -> None:
     app = make_app()
-    limit(app, monkeypatch, unique=False, cancel=False, peek=False, selective=False)
+    limit(app, monkeypatch, unique=False, cancel=False, peek=frozenset(), selective=frozenset())
     name = app.config.backend
     async with app:
         queue = app.queue()
@@ -204,6 +204,30 @@ async def test_a_missing_capability_is_an_error_naming_it(make_app: MakeApp, mon
             for call in refused:
                 with pytest.raises(CapabilityError, match=f"{name!r} does not offer {capability!r}"):
                     await call
+
+
+async def test_a_channel_that_a_capability_does_not_have_is_an_error_naming_it(
+    make_app: MakeApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = make_app()
+    limit(app, monkeypatch, peek=frozenset({"failed", "timeout"}), selective=frozenset({"failed", "waiting"}))
+    name = app.config.backend
+    async with app:
+        queue = app.queue()
+        pushed = await queue.push(Simple())
+        refused = {
+            ("peek", "waiting"): [queue.list("waiting"), queue.flush("waiting", job="Simple")],
+            ("selective", "timeout"): [queue.reload("timeout", ids=[pushed]), queue.flush("timeout", job="Simple")],
+        }
+        for (capability, channel), calls in refused.items():
+            for call in calls:
+                with pytest.raises(
+                    CapabilityError, match=f"{name!r} does not offer {capability!r} for {channel!r}: only"
+                ):
+                    await call
+        assert await queue.list("failed") == []
+        assert await queue.find(pushed) is None
+        assert await queue.flush("waiting", ids=[pushed]) == 1
 
 
 async def test_a_batch_stored_in_part_tells_which_part(make_app: MakeApp, monkeypatch: pytest.MonkeyPatch) -> None:

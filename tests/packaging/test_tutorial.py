@@ -1,8 +1,8 @@
 """The README's tutorial, followed to the letter: it ends in a backend that conforms, which is the one that we show.
 
 Its fenced blocks say what is to be done with them: ``run`` a command, which must end well, or see that it ``fails``;
-write a ``file``; let definitions go ``into`` a file, each in the place of that of its name; or let the ``head`` of a
-driver take the place of what stands above its verbs.
+write a ``file``; let definitions and imports go ``into`` a file, each in the place of that of its name; or let the
+``head`` of a driver take the place of what stands above its verbs.
 """
 
 import ast
@@ -70,6 +70,8 @@ def name_of(node: ast.stmt) -> str:
         case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
             return name
         case ast.Assign(targets=[ast.Name(id=name)]):
+            return name
+        case ast.ImportFrom(module=str(name)):
             return name
         case _:
             return ""

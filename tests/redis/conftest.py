@@ -1,7 +1,11 @@
-"""Private servers for the tests of the Redis backend; each kind is started once, when first needed."""
+"""Private servers for the tests of the Redis backend; each kind is started once, when first needed.
+
+``HEADRACE_TEST_REDIS_URL`` names a server that is there already: what neither ends it nor looks into it uses that.
+"""
 
 import asyncio
 import os
+import secrets
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
@@ -34,10 +38,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture(scope="session")
-def server() -> Iterator[RedisServer]:
-    """A server that all tests share, and none may stop. What tests put into it has a prefix of their own."""
+def url() -> Iterator[str]:
+    """Of a server that all tests share, and none may stop. What tests put into it has a prefix of their own."""
+    named = os.environ.get("HEADRACE_TEST_REDIS_URL")
+    if named:
+        yield named
+        return
     with RedisServer() as server:
-        yield server
+        yield server.url
 
 
 @pytest.fixture(scope="session")
@@ -68,7 +76,9 @@ def proxy(own_server: RedisServer) -> Iterator[Proxy]:
 
 @pytest.fixture
 def prefix(request: pytest.FixtureRequest) -> str:
-    return "{" + request.node.name.replace("{", "(").replace("}", ")") + "}"
+    """One that no other test has, nor another run of this one on the same server."""
+    name = request.node.name.replace("{", "(").replace("}", ")")
+    return f"{{{name} {secrets.token_hex(4)}}}"
 
 
 @pytest.fixture
@@ -87,11 +97,12 @@ async def make() -> AsyncIterator[Callable[..., RedisBackend]]:
 
 
 @pytest.fixture
-async def backend(make: Callable[..., RedisBackend], server: RedisServer) -> RedisBackend:
-    """An opened backend on the server that tests share."""
-    backend = make(server.url)
+async def backend(make: Callable[..., RedisBackend], url: str, prefix: str) -> AsyncIterator[RedisBackend]:
+    """An opened backend on the server that tests share. What it has under ``prefix`` goes with the test."""
+    backend = make(url)
     await backend.open()
-    return backend
+    yield backend
+    await backend.driver(prefix).destroy()
 
 
 @pytest.fixture(autouse=True)

@@ -359,3 +359,22 @@ async def test_closing_leaves_no_key_and_no_reservation(make: Make, own_server: 
         assert time.monotonic() - began < 5
         assert own_server.ask("ZCARD", "{q}:reserved") in (0, 1)  # the member that is never one of a message
         assert not [key for key in own_server.ask("KEYS", "*") if key.startswith("{q}:wake:")]
+
+
+async def test_nothing_is_rung_for_a_queue_that_was_deleted(make: Make, own_server: RedisServer) -> None:
+    for close_first in (False, True):
+        backend = make(own_server.url)
+        await backend.open()
+        driver = backend.driver("{q}")
+        assert not await driver.wait_ready(0.05)
+        assert await driver.pop(1, 0.05) == []
+        waiting = asyncio.create_task(driver.wait_ready(1))
+        await asyncio.sleep(0.05)
+        if close_first:
+            waiting.cancel()
+            await asyncio.wait((waiting,))
+        await driver.destroy()
+        if not close_first:
+            assert not await waiting
+        await backend.close()
+        assert own_server.ask("KEYS", "*") == []

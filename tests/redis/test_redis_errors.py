@@ -66,31 +66,6 @@ async def test_sentinels_or_a_cluster_that_are_not_there_are_out_of_reach(make: 
         await backend.open()
 
 
-async def test_a_password_is_asked_for_and_used(make: Make) -> None:
-    with RedisServer(requirepass="sesame") as server:
-        backend = make(server.url)
-        with pytest.raises(BackendError, match="asks for a password") as raised:
-            await backend.open()
-        assert not isinstance(raised.value, BackendUnavailable)
-        backend = make(server.url, password="open-says-me")
-        with pytest.raises(BackendError, match="does not know this username and password") as raised:
-            await backend.open()
-        assert "open-says-me" not in str(raised.value)
-        for url, password in ((server.url, "sesame"), (server.url.replace("//", "//:sesame@"), None)):
-            backend = make(url, password=password)
-            await backend.open()
-            assert await backend.driver("{q}").pop(1, 0) == []
-
-
-async def test_a_user_without_rights_gets_an_error_that_names_them(make: Make, own_server: RedisServer) -> None:
-    own_server.ask("ACL", "SETUSER", "worker", "on", ">pass", "~{q}:*", "+@all", "-evalsha", "-eval")
-    backend = make(own_server.url, username="worker", password="pass")
-    await backend.open()
-    with pytest.raises(BackendError, match="forbids") as raised:
-        await backend.driver("{q}").pop(1, 0)
-    assert not isinstance(raised.value, BackendUnavailable)
-
-
 async def test_keys_of_another_kind_are_left_alone(make: Make, own_server: RedisServer) -> None:
     own_server.ask("SET", "{q}:messages", "mine")
     backend = make(own_server.url)
@@ -298,12 +273,3 @@ async def test_more_calls_than_connections_take_turns(make: Make, own_server: Re
     await asyncio.gather(*(driver.push(messages(1)) for _ in range(200)))
     assert await counts(driver) == {"waiting": 200}
     assert int(own_server.info("clients")["connected_clients"]) <= 3
-
-
-async def test_a_socket_of_this_machine_is_spoken_to(make: Make) -> None:
-    with RedisServer(unixsocket="redis.sock") as server:  # in its folder
-        backend = make(f"unix://{server.folder}/redis.sock?db=1")
-        await backend.open()
-        await backend.driver("{q}").push([message("a")])
-        assert ids(await backend.driver("{q}").pop(1, 1)) == ["a"]
-        assert server.info("keyspace").keys() == {"db1"}

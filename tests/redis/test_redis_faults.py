@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from helpers_redis import message, messages, receipts
-from load_redis import Load
+from load import Load
 
 from headrace.conformance.servers.proxy import Proxy
 from headrace.conformance.servers.redis import RedisCluster, RedisSentinels, RedisServer
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.timeout(1800 if LONG else 120)
 
 
 async def test_no_job_is_lost_when_workers_are_killed_at_random(tmp_path: Path, own_server: RedisServer) -> None:
-    async with Load(tmp_path, own_server.url) as load:
+    async with Load(tmp_path, "redis", url=own_server.url) as load:
         await load.push(range(JOBS))
         for _ in range(BREAKS):
             worker = load.start_worker()
@@ -41,7 +41,7 @@ async def test_no_job_is_lost_when_workers_are_killed_at_random(tmp_path: Path, 
 
 
 async def test_no_job_is_lost_when_the_server_restarts_under_load(tmp_path: Path, own_server: RedisServer) -> None:
-    async with Load(tmp_path, own_server.url) as load:
+    async with Load(tmp_path, "redis", url=own_server.url) as load:
         load.start_worker()
         pushing = asyncio.create_task(load.push(range(JOBS), 0.002))
         back = []
@@ -61,7 +61,7 @@ async def test_no_job_that_a_replica_has_confirmed_is_lost_when_sentinel_promote
     tmp_path: Path, replicas: int
 ) -> None:
     with RedisSentinels(append_only=True) as sentinels:
-        async with Load(tmp_path, sentinels.url, wait_replicas=replicas) as load:
+        async with Load(tmp_path, "redis", url=sentinels.url, wait_replicas=replicas) as load:
             load.start_worker()
             pushing = asyncio.create_task(load.push(range(JOBS), 0.002))
             for _ in range(3 if LONG else 1):
@@ -83,7 +83,7 @@ async def test_no_job_that_a_replica_has_confirmed_is_lost_when_sentinel_promote
 
 async def test_no_job_is_lost_while_its_slot_is_moved_between_nodes(tmp_path: Path) -> None:
     with RedisCluster(append_only=True) as cluster:
-        async with Load(tmp_path, cluster.url) as load:
+        async with Load(tmp_path, "redis", url=cluster.url) as load:
             load.start_worker()
             pushing = asyncio.create_task(load.push(range(JOBS), 0.002))
             for _ in range(BREAKS):
@@ -98,7 +98,7 @@ async def test_no_job_is_lost_while_its_slot_is_moved_between_nodes(tmp_path: Pa
 async def test_no_job_is_lost_when_connections_are_cut_at_random_bytes(
     tmp_path: Path, own_server: RedisServer, proxy: Proxy
 ) -> None:
-    async with Load(tmp_path, f"redis://127.0.0.1:{proxy.port}/0") as load:
+    async with Load(tmp_path, "redis", url=f"redis://127.0.0.1:{proxy.port}/0") as load:
         load.start_worker()
         pushing = asyncio.create_task(load.push(range(JOBS), 0.001))
         while not pushing.done():

@@ -114,6 +114,8 @@ async def main() -> None:
         queue.push_sync(work, dealy=5)  # wrong
         queue.capabilities.require("sqlite", "peek")
         queue.capabilities.require("sqlite", "peak")  # wrong
+        queue.capabilities.require("sqlite", "peek", channel="waiting")
+        queue.capabilities.require("sqlite", "peek", channel="wating")  # wrong
         identifiers: list[str] = await queue.push_many([SendWelcome(user_id=n) for n in range(3)])
         waiting: int | None = (await queue.info()).waiting
         await queue.reload("failed", limit=5)

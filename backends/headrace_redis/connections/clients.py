@@ -4,7 +4,7 @@ redis-py's own ways of trying again are all switched off: it would send a pop tw
 first batch then waited for its lease to end. `headrace_redis.connections.server` decides.
 """
 
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 from redis.asyncio import Redis, RedisCluster, Sentinel
 from redis.asyncio.cluster import ClusterNode
@@ -13,10 +13,10 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.maint_notifications import MaintNotificationsConfig
 
+from headrace_redis.connections import tls
 from headrace_redis.connections.place import Place
+from headrace_redis.connections.sending import ClusterSender, PlainSender, Sender
 from headrace_redis.settings import RedisSettings
-
-Client: TypeAlias = Redis | RedisCluster
 
 #: Seconds that one Sentinel may take to answer: there are others to ask, and all of them within a call's time.
 _SENTINEL_SECONDS: Final = 1.0
@@ -39,37 +39,36 @@ class _HeedfulSSLConnection(_HeedfulConnection, SSLConnection):
     pass
 
 
-def build(place: Place, settings: RedisSettings, *, silence: float | None, connections: int) -> Client:
-    """A client whose connections may be silent for so many seconds, and are at most so many.
+def build(place: Place, settings: RedisSettings, *, silence: float, connections: int) -> Sender:
+    """A way to the server by so many connections at most.
 
-    ``None`` leaves it to the caller to end a call, which saves a task for each; but not where a
-    Cluster's client asks one node after another.
+    On a Cluster, where the client asks one node after another, each of them may be silent for so many seconds. Elsewhere
+    it is the caller who ends a call: that is done once, and not for each of its answers.
     """
     options: dict[str, Any] = {
         **_common(settings),
         "username": settings.username or place.username,
         "password": settings.password or place.password,
-        "socket_timeout": silence,
+        "socket_timeout": silence if place.kind == "cluster" else None,
         "socket_connect_timeout": settings.timeout_seconds,
         "max_connections": connections,
-        **(_tls(settings) if place.tls else {}),
+        **(tls.options(settings) if place.tls else {}),
     }
     if place.kind == "cluster":
-        options["socket_timeout"] = silence or settings.timeout_seconds / 2
         nodes = [ClusterNode(host, port) for host, port in place.hosts]
         # No steps: it would break all connections, those in use too, after so many redirections. It follows each of
         # those anyway, and looks at the Cluster anew when a connection breaks.
         cluster = RedisCluster(startup_nodes=nodes, ssl=place.tls, retry=_never(), reinitialize_steps=0, **options)
         # There is no parameter for it; what the nodes will be made with can be had and changed.
         cluster.get_connection_kwargs()["connection_class"] = _HeedfulSSLConnection if place.tls else _HeedfulConnection
-        return cluster
+        return ClusterSender(cluster)
     options["db"] = place.database
     options["retry"] = _never()
     if place.socket:
-        return Redis(unix_socket_path=place.socket, **options)
+        return PlainSender(Redis(unix_socket_path=place.socket, **options))
     if place.kind == "single":
         ((host, port),) = place.hosts
-        return Redis(host=host, port=port, ssl=place.tls, **options)
+        return PlainSender(Redis(host=host, port=port, ssl=place.tls, **options))
     sentinels = Sentinel(  # type: ignore[no-untyped-call]
         place.hosts,
         sentinel_kwargs={
@@ -79,23 +78,10 @@ def build(place: Place, settings: RedisSettings, *, silence: float | None, conne
             "socket_timeout": _SENTINEL_SECONDS,
             "socket_connect_timeout": _SENTINEL_SECONDS,
             "retry": _never(),
-            **({"ssl": True, **_tls(settings)} if place.tls else {}),
+            **({"ssl": True, **tls.options(settings)} if place.tls else {}),
         },
     )
-    client: Redis = sentinels.master_for(place.service, ssl=place.tls, **options)
-    return client
-
-
-async def close(client: Client) -> None:
-    """Disconnect: from all nodes that a client knows, and from the Sentinels that it asks."""
-    await client.aclose()
-    if isinstance(client, RedisCluster):
-        # It leaves its connections open when it was about to look at the Cluster anew.
-        for nodes in ("nodes_cache", "startup_nodes"):
-            await client.nodes_manager.aclose(nodes)
-    manager = getattr(getattr(client, "connection_pool", None), "sentinel_manager", None)
-    for sentinel in manager.sentinels if manager is not None else ():
-        await sentinel.aclose()
+    return PlainSender(sentinels.master_for(place.service, ssl=place.tls, **options))
 
 
 def _common(settings: RedisSettings) -> dict[str, Any]:
@@ -104,19 +90,6 @@ def _common(settings: RedisSettings) -> dict[str, Any]:
         "legacy_responses": False,
         # Notices of a hosted Redis's upgrades: a broken connection says as much.
         "maint_notifications_config": MaintNotificationsConfig(enabled=False),
-    }
-
-
-def _tls(settings: RedisSettings) -> dict[str, Any]:
-    def text(path: object) -> str | None:
-        return None if path is None else str(path)
-
-    return {
-        "ssl_ca_certs": text(settings.tls_ca),
-        "ssl_certfile": text(settings.tls_certificate),
-        "ssl_keyfile": text(settings.tls_key),
-        "ssl_cert_reqs": "required" if settings.tls_verify else "none",
-        "ssl_check_hostname": settings.tls_verify,
     }
 
 

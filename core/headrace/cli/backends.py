@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Final
 
 import typer
@@ -12,7 +12,7 @@ from headrace.cli.options import Json
 from headrace.cli.output import Cell, Column, Row, duration, note, say_json, show_table
 from headrace.cli.session import session_of
 from headrace.config import Config
-from headrace.driver import Backend, Capabilities
+from headrace.driver import ALL_CHANNELS, Backend, Capabilities, Channel, in_order
 from headrace.errors import HeadraceError
 from headrace.registry import InstalledBackend
 
@@ -31,9 +31,9 @@ class Offer:
 def backends(context: typer.Context, as_json: Json = False) -> None:
     """List the installed backends, their versions, and what they can do.
 
-    What is emulated, headrace does where the backend cannot. With --json, an array of
-    objects: name, distribution, version, module, versions, capabilities (null if it cannot
-    be used) and error.
+    What is emulated, headrace does where the backend cannot. Channels are named where something
+    can be done with some of them only. With --json, an array of objects: name, distribution,
+    version, module, versions, capabilities (null if it cannot be used) and error.
     """
     offers = look(session_of(context).app)
     if as_json:
@@ -70,6 +70,12 @@ def _yes(name: str) -> Callable[[Capabilities], Cell]:
     return lambda capabilities: Cell("yes", "green") if getattr(capabilities, name) else Cell("no", "dim")
 
 
+def _of(declared: frozenset[Channel], possible: frozenset[Channel]) -> Cell:
+    if declared >= possible:
+        return Cell("all", "green")
+    return Cell(", ".join(in_order(declared)) or "no", "" if declared else "dim")
+
+
 def _delays(capabilities: Capabilities) -> str:
     if math.isinf(capabilities.max_delay):
         return "native"
@@ -94,10 +100,11 @@ ROWS: Final[Sequence[tuple[str, Callable[[Capabilities], Cell | str]]]] = (
     ("counts", lambda each: each.counts),
     ("unique", _yes("unique")),
     ("cancel", _yes("cancel")),
-    ("list, show", _yes("peek")),
-    ("reload, flush by job or id", _yes("selective")),
+    ("list, show", lambda each: _of(each.peek, ALL_CHANNELS)),
+    ("reload, flush by job or id", lambda each: _of(each.selective, ALL_CHANNELS - {"reserved"})),
     ("push again by id", _yes("idempotent")),
     ("leases", lambda each: each.leases),
+    ("longest run", lambda each: "no limit" if math.isinf(each.max_run) else duration(each.max_run)),
     ("largest job", lambda each: _size(each.max_body)),
     ("messages in one call", lambda each: f"{each.max_batch:,}"),
     ("driver contract", lambda each: str(each.contract)),
@@ -111,6 +118,6 @@ def _as_object(offer: Offer) -> dict[str, Any]:
         "version": offer.installed.version,
         "module": offer.installed.value,
         "versions": dict(offer.backend.versions) if offer.backend else {},
-        "capabilities": asdict(offer.backend.capabilities) if offer.backend else None,
+        "capabilities": offer.backend.capabilities.as_object() if offer.backend else None,
         "error": None if offer.error is None else str(offer.error),
     }

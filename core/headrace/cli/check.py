@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -13,11 +14,11 @@ from headrace.app import Headrace
 from headrace.cli.options import Json
 from headrace.cli.output import console, on_terminal, plural, say, say_json
 from headrace.cli.session import DONE, WRONG, session_of
-from headrace.driver import Backend
+from headrace.driver import Backend, Capabilities
 from headrace.errors import BackendError, HeadraceError
 from headrace.imports import import_object
 from headrace.job import Job, declared_jobs
-from headrace.plans import Middleware, Plans, load_middleware
+from headrace.plans import Middleware, Plans, hint_of, load_middleware, refuse_too_long
 from headrace.printing import printable_block
 
 EXAMPLES = (
@@ -156,6 +157,25 @@ class Inspection:
                 else "not enabled: workers leave it alone unless they name it"
             )
             self._add("ok", subject, f"on {settings.backend}, as {settings.prefix}; {work}")
+        with self._finding(subject):
+            refuse_too_long(subject, settings.handle_timeout, settings.backend, self._capabilities(settings.backend))
+        self._warn_of_no_end(subject, settings.handle_timeout, settings.backend)
+
+    def _capabilities(self, backend: str) -> Capabilities:
+        """What a backend can do, as it knows it now that it is open."""
+        return self._backends[backend].capabilities
+
+    def _warn_of_no_end(self, subject: str, handle_timeout: float | None, backend: str) -> None:
+        """A handler without a timeout may outlive its delivery, where that cannot be held for ever."""
+        capabilities = self._capabilities(backend)
+        if handle_timeout == 0 and not math.isinf(capabilities.max_run):
+            self._add(
+                "warning",
+                subject,
+                "no handle_timeout is set, and a handler that runs longer than the "
+                f"{capabilities.max_run:g} s that the backend {backend!r} can hold a delivery is run a second "
+                f"time beside itself{hint_of(capabilities)}",
+            )
 
     def _look_at_job(self, job_class: type[Job]) -> None:
         options = job_class.job_options
@@ -163,10 +183,16 @@ class Inspection:
         with self._finding(subject):
             queue = self.app.queue(options.queue)
             # The same plan that a worker makes before its first message, and refuses.
+            backend = queue.settings.backend
             with ThreadPoolExecutor(1) as threads:
-                plan = Plans(self.app, queue.settings, self._middleware, threads).get(options.name)
-            if options.unique and queue.settings.backend in self._backends:
-                queue.capabilities.require(queue.settings.backend, "unique", f"declare {options.name} without unique")
+                plans = Plans(self.app, queue.settings, self._middleware, threads)
+                if backend in self._backends:
+                    plans.hold_to(self._capabilities(backend))
+                plan = plans.get(options.name)
+            if backend in self._backends:
+                if options.unique:
+                    queue.capabilities.require(backend, "unique", f"declare {options.name} without unique")
+                self._warn_of_no_end(subject, options.handle_timeout, backend)
             limits = []
             if plan.terms.handle_timeout:
                 limits.append(f"{plan.terms.handle_timeout:g} s, then {plan.terms.on_timeout}")

@@ -226,7 +226,7 @@ def _print(report: "Report") -> None:
     show_table([Column("promise"), *counts], rows)
     say("")
     claims: list[Row] = [
-        (name.replace("_", " "), Cell(verdict, _STYLES.get(verdict, "bold red")))
+        (_claimed(report, name), Cell(verdict, _STYLES.get(verdict, "bold red")))
         for name, verdict in report.proved.items()
     ]
     show_table([Column("capability"), Column("by the chosen cases" if report.chosen else "as proved")], claims)
@@ -242,6 +242,14 @@ def _print(report: "Report") -> None:
     if report.conforms:
         verdict = "keeps what the chosen cases ask" if report.chosen else "conforms"
     say(f"{report.backend} {verdict}: {score.passed} passed, {score.failed} failed, {score.skipped} skipped")
+
+
+def _claimed(report: "Report", name: str) -> str:
+    """A capability, with its channels where it is claimed for some."""
+    from headrace.conformance.report import claim
+
+    said = claim(report, name)
+    return name.replace("_", " ") + (f" ({said})" if said not in ("yes", "no") else "")
 
 
 _STYLES: Final = {"proved": "green", "untested": "yellow", "not claimed": "dim"}

@@ -44,6 +44,7 @@ def reload(
             target = shared_queue(app, queue)
             if ids is None:
                 return await target.list(channel, limit=limit or _EVERYTHING, job=job)
+            target.capabilities.require(target.settings.backend, "peek", channel=channel)
             found = [await target.find(each) for each in dict.fromkeys(ids)]
             return [each for each in found if each and each.channel == channel and job in (None, each.message.name)][
                 :limit

@@ -1,6 +1,7 @@
 """``headrace show``: one message, with all that is known of it."""
 
 import json
+from collections.abc import Sequence
 from typing import Final
 
 import typer
@@ -10,6 +11,7 @@ from headrace.cli.messages import as_object, why
 from headrace.cli.options import Json, MessageId, Queue
 from headrace.cli.output import NOTHING, duration, moment, say, say_error, say_json
 from headrace.cli.session import FAILED, session_of, shared_queue
+from headrace.driver import ALL_CHANNELS, Channel, in_order
 from headrace.printing import printable, printable_block
 from headrace.queue import Listed
 
@@ -26,15 +28,17 @@ def show(context: typer.Context, queue: Queue, message_id: MessageId, as_json: J
     """Show one message: arguments, counters, and why it failed, with the traceback.
 
     With --json, one object with the keys that list has. Exits with 1 if there is no such message:
-    it may be done.
+    it may be done, or in a channel that the backend cannot show.
     """
 
-    async def work(app: Headrace) -> Listed | None:
-        return await shared_queue(app, queue).find(message_id)
+    async def work(app: Headrace) -> tuple[Listed | None, Sequence[Channel]]:
+        target = shared_queue(app, queue)
+        return await target.find(message_id), in_order(ALL_CHANNELS - target.capabilities.peek)
 
-    found = session_of(context).run(work)
+    found, hidden = session_of(context).run(work)
     if found is None:
-        say_error(f"{queue}: no message has the id {message_id}; it may be done")
+        elsewhere = f", or in {' or '.join(hidden)}, which the backend cannot show" if hidden else ""
+        say_error(f"{queue}: no message has the id {message_id}; it may be done{elsewhere}")
         raise typer.Exit(FAILED)
     if as_json:
         say_json(as_object(found))

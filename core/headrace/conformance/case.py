@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from headrace.conformance.harness import Ability, Harness
 from headrace.conformance.promises import Promise
-from headrace.driver import Capabilities
+from headrace.driver import ALL_CHANNELS, Capabilities, Channel
 
 if TYPE_CHECKING:
     from headrace.conformance.lab import Lab
 
-#: What a case may need of the backend: fields of `Capabilities` that are true, and two that have more values.
+#: What a backend may claim: fields of `Capabilities` that say yes, be it of some channels, and two that say which.
 Capability = Literal[
     "durable",
     "shared",
@@ -31,6 +31,27 @@ Capability = Literal[
     "exact_counts",
     "timed_leases",
 ]
+
+#: A claim for one channel, or for all that it can be made for.
+ChannelCapability = Literal[
+    "peek:waiting",
+    "peek:reserved",
+    "peek:delayed",
+    "peek:failed",
+    "peek:timeout",
+    "peek:all",
+    "selective:waiting",
+    "selective:delayed",
+    "selective:failed",
+    "selective:timeout",
+    "selective:all",
+]
+
+#: What a case may need of the backend. ``"peek"`` and ``"selective"`` are needed for any channel, be it only one.
+Need = Capability | ChannelCapability
+
+#: The channels that each of these claims can be made for. What is reserved is in the hands of workers.
+CLAIMABLE: Final[dict[str, frozenset[Channel]]] = {"peek": ALL_CHANNELS, "selective": ALL_CHANNELS - {"reserved"}}
 
 #: Seconds that a case may take, unless it says otherwise; a hanging backend costs no more.
 TIME_LIMIT: Final = 30.0
@@ -64,8 +85,8 @@ class Case:
     sentence: str
     promise: Promise
     run: "Callable[[Lab], Awaitable[None]] | Callable[[Lab], None]"
-    needs: tuple[Capability, ...] = ()  #: capabilities without which there is nothing to prove
-    lacks: tuple[Capability, ...] = ()  #: capabilities with which there is nothing to prove
+    needs: tuple[Need, ...] = ()  #: capabilities without which there is nothing to prove
+    lacks: tuple[Need, ...] = ()  #: capabilities with which there is nothing to prove
     abilities: tuple[Ability, ...] = ()  #: what the harness must be able to do
     alone: bool = False  #: measures, or disturbs others: nothing else may run beside it
     processes: bool = False  #: starts worker processes, which take a processor to start: few such cases at once
@@ -75,25 +96,37 @@ class Case:
 
     def obstacle(self, capabilities: Capabilities, harness: Harness, *, long: bool) -> str | None:
         """Why the case has nothing to prove here; ``None`` if it has."""
-        for capability in self.needs:
-            if not declares(capabilities, capability):
-                return f"needs the capability {capability}"
-        for capability in self.lacks:
-            if declares(capabilities, capability):
-                return f"is for backends without the capability {capability}"
+        for need in self.needs:
+            if not declares(capabilities, need):
+                return f"needs the capability {_worded(need)}"
+        for need in self.lacks:
+            if declares(capabilities, need):
+                return f"is for backends without the capability {_worded(need)}"
         for ability in self.abilities:
             if not harness.offers(ability):
                 return f"needs a harness with {ability}()"
         return "is part of the long form" if self.long and not long else None
 
 
-def declares(capabilities: Capabilities, capability: Capability) -> bool:
+def declares(capabilities: Capabilities, need: Need) -> bool:
     """Whether a backend claims it."""
-    if capability == "exact_counts":
+    if need == "exact_counts":
         return capabilities.counts == "exact"
-    if capability == "timed_leases":
+    if need == "timed_leases":
         return capabilities.leases == "timed"
-    return bool(getattr(capabilities, capability))
+    capability, _, channel = need.partition(":")
+    declared = getattr(capabilities, capability)
+    if not channel:
+        return bool(declared)
+    wanted = CLAIMABLE[capability] if channel == "all" else {channel}
+    return bool(declared >= wanted)
+
+
+def _worded(need: Need) -> str:
+    capability, _, channel = need.partition(":")
+    if not channel:
+        return capability
+    return f"{capability} for {'all channels' if channel == 'all' else channel}"
 
 
 _cases: Final[dict[str, Case]] = {}
@@ -102,8 +135,8 @@ _cases: Final[dict[str, Case]] = {}
 def case(
     promise: Promise,
     *,
-    needs: tuple[Capability, ...] = (),
-    lacks: tuple[Capability, ...] = (),
+    needs: tuple[Need, ...] = (),
+    lacks: tuple[Need, ...] = (),
     abilities: tuple[Ability, ...] = (),
     alone: bool = False,
     processes: bool = False,

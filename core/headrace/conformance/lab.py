@@ -19,7 +19,7 @@ import msgspec
 from headrace.conformance.harness import Harness
 from headrace.conformance.recording import Calls, RecordingDriver
 from headrace.conformance.threads import on_another_loop
-from headrace.driver import Backend, Capabilities, Channel, Delivery, Driver, Info, Message
+from headrace.driver import Backend, Capabilities, Channel, Delivery, Driver, Info, Message, in_order
 from headrace.errors import HeadraceError
 
 Answer = TypeVar("Answer")
@@ -60,6 +60,9 @@ class Lab:
         self.calls = Calls()
         self.backend = harness.backend()
         self.capabilities: Capabilities = self.backend.capabilities
+        #: The channels that `Driver.peek` shows, and those that `Driver.forget` deletes chosen messages of.
+        self.shown: Sequence[Channel] = in_order(self.capabilities.peek)
+        self.choosable: Sequence[Channel] = in_order(self.capabilities.selective)
         self.tick = harness.tick
         self.tolerance = harness.tick / 5  #: seconds by which two clocks may differ over the short time of a case
         self._prefixes: list[str] = []
@@ -229,6 +232,11 @@ class Lab:
         """Fail unless both are equal."""
         if found != expected:
             raise Mismatch(about, _readable(found), _readable(expected))
+
+    def expect_number(self, about: str, found: int, expected: int) -> None:
+        """Fail unless reload, flush or forget returned this; where counts are not exact nothing can be said of it."""
+        if self.capabilities.counts == "exact":
+            self.expect(about, found, expected)
 
     def expect_that(self, condition: bool, about: str, found: object, expected: str) -> None:
         """Fail unless the condition holds; ``expected`` says it in words."""

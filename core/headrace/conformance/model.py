@@ -16,7 +16,7 @@ import msgspec
 from headrace.conformance.harness import PluginHarness
 from headrace.conformance.lab import CHANNELS, PATIENCE, Lab, ids
 from headrace.conformance.recording import Calls, RecordingDriver
-from headrace.driver import Backend, Channel, Delivery, Driver, Message, RestingChannel, Result, Settled
+from headrace.driver import ALL_CHANNELS, Backend, Channel, Delivery, Driver, Message, RestingChannel, Result, Settled
 
 if TYPE_CHECKING:
     from headrace.testing.clock import FakeClock
@@ -186,7 +186,12 @@ class Twins:
             await self.lab.elapse(self.lab.tick)
             found += await self.queue.reload(channel, None if limit is None else limit - found, chosen)
             calls += 1
-        self.lab.expect("how many messages reload moved", found, expected)
+        self.lab.expect_number("how many messages reload moved", found, expected)
+
+    async def deleted(self, name: str, verb: Callable[[Driver], Awaitable[int]]) -> None:
+        """Delete the same on both sides."""
+        expected = await verb(self.model)
+        self.lab.expect_number(f"how many messages {name} deleted", await verb(self.queue), expected)
 
     def elapse(self, seconds: float) -> None:
         """Let time pass on the clock that both sides have, if it is under control."""
@@ -203,13 +208,12 @@ class Twins:
     @property
     def transparent(self) -> bool:
         """Whether looking shows everything, so that nothing has to be popped to be seen."""
-        return self.exact and self.capabilities.peek
+        return self.exact and self.capabilities.peek >= ALL_CHANNELS
 
     async def compare(self) -> None:
         """Hold all messages that can be seen against the reference's."""
-        if self.capabilities.peek:
-            for channel in CHANNELS:
-                await self.compare_listing(self._looks, channel, ALL)
+        for channel in self.lab.shown:
+            await self.compare_listing(self._looks, channel, ALL)
 
     async def compare_counts(self) -> None:
         """Hold the counts against the reference's, where they are exact."""

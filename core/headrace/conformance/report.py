@@ -7,13 +7,12 @@ field changes its meaning. `json_schema` describes it in the words of JSON Schem
 import platform
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
 from typing import Any, Final, Literal, get_args
 
 import msgspec
 
 from headrace import __version__
-from headrace.conformance.case import Capability, declares
+from headrace.conformance.case import CLAIMABLE, Capability, declares
 from headrace.conformance.outcome import Outcome
 from headrace.conformance.promises import Promise
 from headrace.driver import Backend, Capabilities
@@ -57,8 +56,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     chosen: bool  #: whether some cases were left out, so that a verdict on a capability is partial
     score: Score
     promises: list[PromiseScore]
-    capabilities: dict[str, Any]  #: as claimed; an infinite delay is null
-    proved: dict[str, Verdict]  #: of each capability that is a yes or a no
+    capabilities: dict[str, Any]  #: as claimed; what has no limit is null
+    proved: dict[str, Verdict]  #: of each capability that is a yes or a no, or a yes for some channels
     cases: list[Outcome]
 
     @property
@@ -97,7 +96,7 @@ def make_report(
             for promise in Promise
             if (mine := [outcome for outcome in outcomes if outcome.promise == promise.key])
         ],
-        capabilities={key: None if value == float("inf") else value for key, value in asdict(capabilities).items()},
+        capabilities=capabilities.as_object(),
         proved={name: _verdict(name, capabilities, outcomes) for name in get_args(Capability)},
         cases=list(outcomes),
     )
@@ -111,14 +110,21 @@ def _count(outcomes: Iterable[Outcome]) -> dict[str, int]:
 
 
 def _verdict(name: Capability, capabilities: Capabilities, outcomes: Iterable[Outcome]) -> Verdict:
-    """What the cases that need a capability say of it, or, where it is not claimed, those that refute it."""
-    about = [outcome.status for outcome in outcomes if name in outcome.needs]
+    """What the cases that need a capability say of it, or, where it is not claimed, those that refute it.
+
+    One that is claimed for some channels is disproved, too, where it is honoured for another.
+    """
+    about = [outcome.status for outcome in outcomes if _concerns(name, outcome.needs)]
+    refuted = any(outcome.status == "failed" and _concerns(name, outcome.lacks) for outcome in outcomes)
     if not declares(capabilities, name):
-        refuted = any(outcome.status == "failed" and name in outcome.lacks for outcome in outcomes)
         return "not claimed, but honoured" if refuted else "not claimed"
-    if "failed" in about:
+    if refuted or "failed" in about:
         return "disproved"
     return "proved" if "passed" in about else "untested"
+
+
+def _concerns(name: Capability, needs: Iterable[str]) -> bool:
+    return any(need.partition(":")[0] == name for need in needs)
 
 
 def to_json(report: Report) -> bytes:
@@ -145,8 +151,18 @@ def to_markdown(report: Report) -> str:
         "| capability | claimed | verdict |",
         "|---|---|---|",
         *(
-            f"| {name.replace('_', ' ')} | {'no' if verdict.startswith('not') else 'yes'} | {verdict} |"
+            f"| {name.replace('_', ' ')} | {claim(report, name)} | {verdict} |"
             for name, verdict in report.proved.items()
         ),
     ]
     return "\n".join(lines) + "\n"
+
+
+def claim(report: Report, name: str) -> str:
+    """What the backend claims of a capability: yes, no, or the channels where it is not all of them."""
+    if report.proved[name].startswith("not"):
+        return "no"
+    channels = report.capabilities.get(name)
+    if not isinstance(channels, list) or CLAIMABLE[name] <= {*channels}:
+        return "yes"
+    return ", ".join(channels)

@@ -19,10 +19,10 @@ from hypothesis.configuration import set_hypothesis_home_dir
 from hypothesis.errors import Flaky
 
 from headrace.conformance import steps
-from headrace.conformance.lab import CHANNELS, PATIENCE, Lab, Mismatch
+from headrace.conformance.lab import PATIENCE, Lab, Mismatch
 from headrace.conformance.model import CALL, ENDLESS, Twins, reference
 from headrace.conformance.recording import Calls
-from headrace.driver import Capabilities, Channel, Note, RestingChannel
+from headrace.driver import Capabilities, Channel, Note, RestingChannel, in_order
 
 if TYPE_CHECKING:
     from headrace.testing.clock import FakeClock
@@ -202,6 +202,7 @@ def _steps(capabilities: Capabilities, *, controlled: bool) -> Iterator[st.Searc
         yield st.builds(steps.Push, sent)
     if delays:
         yield st.builds(steps.Delay, sent, st.sampled_from(delays))
+    selective = capabilities.selective
     pops: list[steps.Step] = [steps.Pop(limit) for limit in (1, 2, 4)]
     leaps: list[steps.Step] = [steps.Elapse(seconds) for seconds in LEAPS if controlled]
     kinds: list[list[steps.Step]] = [
@@ -213,9 +214,9 @@ def _steps(capabilities: Capabilities, *, controlled: bool) -> Iterator[st.Searc
         [steps.Reload(channel, limit) for channel in RESTING for limit in (None, 1, 2, 0)],
         [steps.Extend(picks, seconds) for seconds in EXTENSIONS for picks in _PICKS if capabilities.leases == "timed"],
         [steps.Cancel(pick) for pick in range(20) if capabilities.cancel],
-        [steps.ReloadChosen(channel, picks) for channel in RESTING for picks in _PICKS if capabilities.selective],
-        [steps.Forget(channel, picks) for channel in _DELETABLE for picks in _PICKS if capabilities.selective],
-        [steps.Look(channel, size) for channel in CHANNELS for size in (1, 2, 3) if capabilities.peek],
+        [steps.ReloadChosen(channel, picks) for channel in RESTING for picks in _PICKS if channel in selective],
+        [steps.Forget(channel, picks) for channel in in_order(selective) for picks in _PICKS],
+        [steps.Look(channel, size) for channel in in_order(capabilities.peek) for size in (1, 2, 3)],
         [*[steps.Flush(channel) for channel in _DELETABLE], steps.Destroy()],
     ]
     yield from (st.sampled_from(kind) for kind in kinds if kind)

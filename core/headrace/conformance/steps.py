@@ -156,7 +156,7 @@ class Forget(Step):
 
     async def play(self, twins: Twins) -> None:
         ids = twins.chosen(self.picks)
-        await twins.same("how many messages forget deleted", lambda driver: driver.forget(self.channel, ids))
+        await twins.deleted("forget", lambda driver: driver.forget(self.channel, ids))
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,11 +164,7 @@ class Flush(Step):
     channel: Channel
 
     async def play(self, twins: Twins) -> None:
-        if twins.exact:
-            await twins.same("how many messages flush deleted", lambda driver: driver.flush(self.channel))
-        else:
-            await twins.model.flush(self.channel)
-            await twins.queue.flush(self.channel)
+        await twins.deleted("flush", lambda driver: driver.flush(self.channel))
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 from headrace.conformance.recording import Calls, RecordingDriver
-from headrace.driver import Backend, Capabilities, Driver
+from headrace.driver import (
+    Backend,
+    Capabilities,
+    Channel,
+    Delivery,
+    Driver,
+    Info,
+    Message,
+    Page,
+    RestingChannel,
+    Result,
+)
+from headrace.errors import BackendError
 
 
 class WrappedBackend(Backend):
@@ -47,6 +59,60 @@ class WrappedBackend(Backend):
         """The same around a clone of the inner backend."""
 
 
+class WrappedDriver(Driver):
+    """Passes every call on to ``inner``. A subclass says which it makes otherwise."""
+
+    def __init__(self, inner: Driver) -> None:
+        self._inner = inner
+
+    async def push(self, messages: Sequence[Message]) -> Sequence[str | BackendError]:
+        return await self._inner.push(messages)
+
+    async def delay(self, messages: Sequence[Message]) -> Sequence[str | BackendError]:
+        return await self._inner.delay(messages)
+
+    async def pop(self, limit: int, wait: float) -> Sequence[Delivery]:
+        return await self._inner.pop(limit, wait)
+
+    async def ack(self, receipts: Sequence[Any]) -> Sequence[Result]:
+        return await self._inner.ack(receipts)
+
+    async def retry(self, pairs: Sequence[tuple[Any, Message]]) -> Sequence[Result]:
+        return await self._inner.retry(pairs)
+
+    async def fail(self, pairs: Sequence[tuple[Any, Message]], channel: RestingChannel) -> Sequence[Result]:
+        return await self._inner.fail(pairs, channel)
+
+    async def extend(self, receipts: Sequence[Any], seconds: float) -> Sequence[Result]:
+        return await self._inner.extend(receipts, seconds)
+
+    async def reload(self, channel: RestingChannel, limit: int | None = None, ids: Sequence[str] | None = None) -> int:
+        return await self._inner.reload(channel, limit, ids)
+
+    async def flush(self, channel: Channel) -> int:
+        return await self._inner.flush(channel)
+
+    async def info(self) -> Info:
+        return await self._inner.info()
+
+    async def destroy(self) -> None:
+        await self._inner.destroy()
+
+    async def peek(
+        self, channel: Channel, limit: int, *, cursor: str | None = None, ids: Sequence[str] | None = None
+    ) -> Page:
+        return await self._inner.peek(channel, limit, cursor=cursor, ids=ids)
+
+    async def cancel(self, id: str) -> bool:  # noqa: A002 - the contract's word
+        return await self._inner.cancel(id)
+
+    async def forget(self, channel: Channel, ids: Sequence[str]) -> int:
+        return await self._inner.forget(channel, ids)
+
+    async def wait_ready(self, seconds: float) -> bool:
+        return await self._inner.wait_ready(seconds)
+
+
 class RecordingBackend(WrappedBackend):
     """Notes all calls of its drivers, and those of its clones, in ``calls``."""
 
@@ -63,7 +129,10 @@ class RecordingBackend(WrappedBackend):
 
 
 class LimitedBackend(WrappedBackend):
-    """Declares less than the inner one: ``changes`` are fields of `Capabilities`."""
+    """Declares less than the inner one: ``changes`` are fields of `Capabilities`.
+
+    The verbs and channels that it does not declare are not there, as on any other backend.
+    """
 
     def __init__(self, inner: Backend, **changes: Any) -> None:
         super().__init__(inner)
@@ -73,5 +142,43 @@ class LimitedBackend(WrappedBackend):
     def capabilities(self) -> Capabilities:
         return dataclasses.replace(super().capabilities, **self._changes)
 
+    def driver(self, prefix: str, *, lease_seconds: float = 30.0) -> Driver:
+        return _LimitedDriver(super().driver(prefix, lease_seconds=lease_seconds), self.capabilities)
+
     def _around(self, inner: Backend) -> Self:
         return type(self)(inner, **self._changes)
+
+
+class _LimitedDriver(WrappedDriver):
+    """Has the verbs by capability that are declared."""
+
+    def __init__(self, inner: Driver, capabilities: Capabilities) -> None:
+        super().__init__(inner)
+        self._capabilities = capabilities
+
+    async def reload(self, channel: RestingChannel, limit: int | None = None, ids: Sequence[str] | None = None) -> int:
+        _refuse_unless(ids is None or channel in self._capabilities.selective)
+        return await super().reload(channel, limit, ids)
+
+    async def peek(
+        self, channel: Channel, limit: int, *, cursor: str | None = None, ids: Sequence[str] | None = None
+    ) -> Page:
+        _refuse_unless(channel in self._capabilities.peek)
+        return await super().peek(channel, limit, cursor=cursor, ids=ids)
+
+    async def cancel(self, id: str) -> bool:  # noqa: A002 - the contract's word
+        _refuse_unless(self._capabilities.cancel)
+        return await super().cancel(id)
+
+    async def forget(self, channel: Channel, ids: Sequence[str]) -> int:
+        _refuse_unless(channel in self._capabilities.selective)
+        return await super().forget(channel, ids)
+
+    async def wait_ready(self, seconds: float) -> bool:
+        _refuse_unless(self._capabilities.wait_ready)
+        return await super().wait_ready(seconds)
+
+
+def _refuse_unless(declared: bool) -> None:
+    if not declared:
+        raise NotImplementedError

@@ -20,7 +20,7 @@ from typing import Final, Self
 from headrace.app import Headrace
 from headrace.demo import jobs
 from headrace.demo.counting import Count, Results, count_file
-from headrace.driver import Info
+from headrace.driver import Info, RestingChannel
 from headrace.job import Job
 from headrace.logs import Formatter
 from headrace.queue import Listed, Queue
@@ -180,9 +180,9 @@ class Stage:
 
     async def resting(self) -> list[Listed]:
         """What did not end well, where the backend can show it."""
-        if not self.queue.capabilities.peek:
-            return []
-        return [*await self.queue.list("failed"), *await self.queue.list("timeout")]
+        resting: tuple[RestingChannel, ...] = ("failed", "timeout")
+        shown = self.queue.capabilities.peek
+        return [listed for channel in resting if channel in shown for listed in await self.queue.list(channel)]
 
     async def mend_and_reload(self) -> int:
         """Repair what ailed the jobs, and let them run again; how many."""

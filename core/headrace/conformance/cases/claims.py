@@ -1,6 +1,7 @@
 """Claims: capabilities hold both ways, and a backend says truly what it is, and touches nothing before it is opened."""
 
 import asyncio
+import dataclasses
 import logging
 import math
 import os
@@ -11,13 +12,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from headrace.conformance.case import case
+from headrace.conformance.case import CLAIMABLE, case
 from headrace.conformance.cases.waiting import expect_woken
 from headrace.conformance.child import in_child
 from headrace.conformance.lab import PATIENCE, Lab, ids, pairs, receipts
 from headrace.conformance.moves import bring, hold, with_delay
 from headrace.conformance.promises import Promise
-from headrace.driver import CONTRACT, Backend, Capabilities, Message
+from headrace.driver import ALL_CHANNELS, CONTRACT, Backend, Capabilities, Message, in_order
 
 #: What a URL's secret looks like; a mask of asterisks is none.
 SECRET: Final = re.compile(r"://[^\s/@]*:(?!\*+@)[^\s/@]+@")
@@ -35,38 +36,54 @@ async def capabilities_are_data_that_make_sense(lab: Lab) -> None:
     claimed = lab.capabilities
     lab.expect("the type of capabilities", type(claimed), Capabilities)
     lab.expect("the contract", claimed.contract, CONTRACT)
-    flags = ("durable", "shared", "ordered", "idempotent", "unique", "peek", "cancel", "selective", "wait_ready")
+    flags = ("durable", "shared", "ordered", "idempotent", "unique", "cancel", "wait_ready")
     wrong = {name: getattr(claimed, name) for name in flags if type(getattr(claimed, name)) is not bool}
     lab.expect("flags that are neither true nor false", wrong, {})
+    for name, possible in CLAIMABLE.items():
+        value = getattr(claimed, name)
+        expected = f"a frozenset of {', '.join(in_order(possible))}"
+        lab.expect_that(isinstance(value, frozenset) and value <= possible, name, value, expected)
     lab.expect_that(claimed.leases in ("timed", "connection"), "leases", claimed.leases, "'timed' or 'connection'")
     known = ("exact", "approximate", "unknown")
     lab.expect_that(claimed.counts in known, "counts", claimed.counts, "'exact', 'approximate' or 'unknown'")
     for name in ("max_batch", "max_body"):
         value = getattr(claimed, name)
         lab.expect_that(type(value) is int and value >= 1, name, value, "a whole number from 1 on")
-    delay = claimed.max_delay
-    lab.expect_that(not math.isnan(delay) and delay >= 1, "max_delay", delay, "seconds, at least one")
+    for name in ("max_delay", "max_run"):
+        value = getattr(claimed, name)
+        lab.expect_that(not math.isnan(value) and value >= 1, name, value, "seconds, at least one")
+    lab.expect("the type of max_run_hint", type(claimed.max_run_hint), str)
 
 
 @case(Promise.SAME)
 async def capabilities_are_the_same_before_and_after_opening(lab: Lab) -> None:
     """What a backend can do is known before it is opened, and the same when it is open, when it is closed, and for
-    clones.
+    clones; but for how long a delivery can be held, which one that is open may know better.
     """
     clone = lab.backend.clone()
     lab.expect("the capabilities of a clone that is not open", clone.capabilities, lab.capabilities)
-    lab.expect("the capabilities of the open backend", lab.backend.capabilities, lab.capabilities)
+    known, found = _but_for_the_longest_run(lab.capabilities), _but_for_the_longest_run(lab.backend.capabilities)
+    lab.expect("the capabilities of the open backend", found, known)
     opened = await lab.clone()
+    lab.expect("the capabilities of an open clone", opened.capabilities, lab.backend.capabilities)
     await lab.shut(opened)
-    lab.expect("the capabilities of a clone that was closed", opened.capabilities, lab.capabilities)
+    found = _but_for_the_longest_run(opened.capabilities)
+    lab.expect("the capabilities of a clone that was closed", found, known)
 
 
-@case(Promise.SAME, lacks=("peek",))
+def _but_for_the_longest_run(capabilities: Capabilities) -> Capabilities:
+    return dataclasses.replace(capabilities, max_run=math.inf, max_run_hint="")
+
+
+@case(Promise.SAME, lacks=("peek:all",))
 async def peek_that_is_not_claimed_is_not_there(lab: Lab) -> None:
-    """Without the capability peek, Driver.peek raises NotImplementedError; who has it, must claim it."""
+    """Driver.peek of channels without the capability raises NotImplementedError; who can show one, must claim it."""
     queue = lab.queue()
-    async with lab.expect_raises("peek", NotImplementedError):
-        await queue.peek("waiting", 1)
+    for channel in in_order(ALL_CHANNELS - lab.capabilities.peek):
+        async with lab.expect_raises(f"peek of {channel}", NotImplementedError):
+            await queue.peek(channel, 1)
+        async with lab.expect_raises(f"peek of {channel} with ids", NotImplementedError):
+            await queue.peek(channel, 1, ids=["unknown"])
 
 
 @case(Promise.SAME, lacks=("cancel",))
@@ -80,18 +97,20 @@ async def cancel_that_is_not_claimed_is_not_there(lab: Lab) -> None:
     await lab.expect_back(queue, [sent])
 
 
-@case(Promise.SAME, lacks=("selective",))
+@case(Promise.SAME, lacks=("selective:all",))
 async def choosing_that_is_not_claimed_is_not_there(lab: Lab) -> None:
-    """Without the capability selective, forget, and reload with ids, raise NotImplementedError and move nothing."""
-    queue = lab.queue()
-    sent = lab.messages(2)
-    await bring(lab, queue, "failed", sent)
-    async with lab.expect_raises("forget", NotImplementedError):
-        await queue.forget("failed", [sent[0].id])
-    async with lab.expect_raises("reload with ids", NotImplementedError):
-        await queue.reload("failed", ids=[sent[0].id])
-    await lab.expect_nothing("after a reload that was refused", queue)
-    lab.expect("how many are reloaded", await queue.reload("failed"), 2)
+    """Forget, and reload with ids, of channels without selective raise NotImplementedError and move nothing."""
+    for channel in in_order(CLAIMABLE["selective"] - lab.capabilities.selective):
+        queue = lab.queue(title=channel)
+        sent = lab.messages(2)
+        await bring(lab, queue, channel, sent)
+        async with lab.expect_raises(f"forget of {channel}", NotImplementedError):
+            await queue.forget(channel, [sent[0].id])
+        if channel in ("failed", "timeout"):
+            async with lab.expect_raises(f"reload of {channel} with ids", NotImplementedError):
+                await queue.reload(channel, ids=[sent[0].id])
+            await lab.expect_nothing("after a reload that was refused", queue)
+        await lab.expect_counts("after that", queue, **{channel: 2})
 
 
 @case(Promise.SAME, lacks=("wait_ready",))

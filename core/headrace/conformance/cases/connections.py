@@ -102,7 +102,7 @@ async def what_was_stored_survives_a_restart(lab: Lab) -> None:
     await _calm(lab)
     await lab.expect_counts("after the restart", queue, failed=2, timeout=1, delayed=2, waiting=3)
     await lab.expect_back(queue, sent)
-    lab.expect("how many can be reloaded", await queue.reload("failed"), 2)
+    lab.expect_number("how many can be reloaded", await queue.reload("failed"), 2)
 
 
 @case(Promise.CONNECTIONS, abilities=("restart",), alone=True, time_limit=LIMIT)
@@ -183,12 +183,12 @@ def _calls(lab: Lab, queue: Driver, delivery: Delivery) -> Mapping[str, Callable
     }
     if claimed.leases == "timed":
         calls["extend"] = lambda: queue.extend([delivery.receipt], 60.0)
-    if claimed.peek:
-        calls["peek"] = lambda: queue.peek("waiting", 10)
+    if lab.shown:
+        calls["peek"] = lambda: queue.peek(lab.shown[0], 10)
     if claimed.cancel:
         calls["cancel"] = lambda: queue.cancel("unknown")
-    if claimed.selective:
-        calls["forget"] = lambda: queue.forget("failed", ["unknown"])
+    if lab.choosable:
+        calls["forget"] = lambda: queue.forget(lab.choosable[0], ["unknown"])
     if claimed.wait_ready:
         calls["wait_ready"] = lambda: queue.wait_ready(lab.tick)
     return calls

@@ -108,7 +108,7 @@ async def a_job_that_recovers_is_done(lab: Lab) -> None:
         await lab.expect_counts("after they recovered", engine.driver)
 
 
-@case(Promise.FAILURES, needs=("peek",))
+@case(Promise.FAILURES, needs=("peek:failed",))
 async def the_reason_of_a_failure_stands_beside_the_message(lab: Lab) -> None:
     """A message in ``failed`` shows its job's arguments, and what was raised, where and when."""
     async with Engine(lab) as engine:
@@ -129,7 +129,7 @@ async def a_reloaded_job_runs_as_if_new(lab: Lab) -> None:
         await engine.push(Failing, ["stubborn"], times=ALWAYS)
         async with engine.working():
             await engine.until("its failure", lambda: len(engine.heard(FailedHandle)) == 1)
-            lab.expect("how many were reloaded", await engine.queue.reload("failed"), 1)
+            lab.expect_number("how many were reloaded", await engine.queue.reload("failed"), 1)
             await engine.until("its second failure", lambda: len(engine.heard(FailedHandle)) == 2)
         attempts = [each.attempt for each in engine.ledger.entries("raised")]
         lab.expect("the attempts", attempts, [0, 1, 0, 1])
@@ -362,7 +362,7 @@ async def a_body_beyond_the_backends_largest_is_refused_before_it_is_sent(lab: L
 @case(Promise.SAME)
 async def what_a_backend_does_not_declare_is_refused_by_name(lab: Lab) -> None:
     """A feature that the backend does not declare is refused before anything is sent, naming backend and capability."""
-    limited = LimitedBackend(lab.backend, unique=False, peek=False, cancel=False, selective=False)
+    limited = LimitedBackend(lab.backend, unique=False, peek=frozenset(), cancel=False, selective=frozenset())
     async with Engine(lab, backend=limited) as engine:
         queue = engine.queue
         asked: dict[str, Any] = {

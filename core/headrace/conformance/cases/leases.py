@@ -67,11 +67,11 @@ async def what_expired_is_flushed_with_what_waits(lab: Lab) -> None:
     await hold(lab, queue)
     await queue.push([lab.message()])
     await lab.elapse((SHORT + 1) * lab.tick)
-    lab.expect("how many are flushed", await queue.flush("waiting"), 2)
+    lab.expect_number("how many are flushed", await queue.flush("waiting"), 2)
     await lab.expect_nothing("after that", queue)
 
 
-@case(Promise.DEAD_WORKERS, needs=("timed_leases", "peek", "cancel"))
+@case(Promise.DEAD_WORKERS, needs=("timed_leases", "peek:reserved", "peek:waiting", "cancel"))
 async def what_expired_can_be_seen_and_cancelled(lab: Lab) -> None:
     """A message whose lease has ended is shown in ``waiting``, not in ``reserved``, and can be cancelled there."""
     queue = lab.queue(lease_seconds=SHORT * lab.tick)

@@ -113,9 +113,9 @@ async def _move(lab: Lab, queue: Driver, source: Any, verb: str, held: Sequence[
     if verb == "pop":
         await lab.take_one(queue)
     elif verb == "reload":
-        lab.expect("how many were reloaded", await queue.reload(source), 1)
+        lab.expect_number("how many were reloaded", await queue.reload(source), 1)
     elif verb == "flush":
-        lab.expect("how many were flushed", await queue.flush(source), 1)
+        lab.expect_number("how many were flushed", await queue.flush(source), 1)
     else:
         moves: dict[str, Callable[[], Awaitable[Sequence[Any]]]] = {
             "ack": lambda: queue.ack(receipts(held)),
@@ -189,7 +189,7 @@ async def a_largest_batch_passes_through_every_verb(lab: Lab) -> None:
     lab.expect("what was given back", list(await queue.retry(pairs(held))), [DONE] * size)
     held = await lab.take(queue, size)
     lab.expect("what was failed", list(await queue.fail(pairs(held), "failed")), [DONE] * size)
-    lab.expect("how many were reloaded", await queue.reload("failed"), size)
+    lab.expect_number("how many were reloaded", await queue.reload("failed"), size)
     held = await lab.take(queue, size)
     lab.expect("what was acked", list(await queue.ack(receipts(held))), [DONE] * size)
     await lab.expect_counts("after all that", queue)
@@ -275,7 +275,7 @@ async def a_message_retried_later_comes_after_its_delay(lab: Lab) -> None:
     lab.expect_same("the message", again.message, pairs([delivery], **CHANGED)[0][1])
 
 
-@case(Promise.FAILURES, needs=("peek",))
+@case(Promise.FAILURES, needs=("peek:failed", "peek:timeout"))
 async def a_failed_message_is_kept_as_it_stands_in_the_pair(lab: Lab) -> None:
     """What is moved to failed or timeout keeps its body, and has the attempt, deaths, headers, name and note that the
     pair has, however long the traceback.

@@ -10,9 +10,12 @@ import socket
 import subprocess
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Final, TypeVar
+
+from headrace.conformance.servers.container import Container
 
 #: Seconds that a server may take to answer after its start, or to end when told to: many times what it takes.
 PATIENCE: Final = 30.0
@@ -20,10 +23,19 @@ PATIENCE: Final = 30.0
 #: Seconds between two looks whether a server answers.
 _LOOK: Final = 0.02
 
-#: Bytes of a server's log that an error shows.
-_TAIL: Final = 2000
+#: Bytes of a server's log that an error shows: the reason, after which Erlang may report for pages.
+_TAIL: Final = 8000
 
 Self = TypeVar("Self", bound="ServerProcess")
+
+
+@dataclass(frozen=True)
+class TlsFiles:
+    """What a server speaks TLS with, in PEM: its certificate for 127.0.0.1 and localhost, and who signed it."""
+
+    certificate: Path
+    key: Path
+    authority: Path
 
 
 class ServerNotFound(Exception):
@@ -41,14 +53,23 @@ def free_port() -> int:
 class ServerProcess:
     """One server. As a context manager it starts, and at the end is killed and its folder removed."""
 
-    def __init__(self) -> None:
+    #: Seconds that it may take to answer after its start, or to end when told to.
+    patience: float = PATIENCE
+
+    def __init__(self, container: Container | None = None) -> None:
+        """``container``: where `command` is run, if not on this machine."""
         self.port: Final = free_port()
         self.folder: Final = Path(tempfile.mkdtemp(prefix="headrace-server-"))
         self._process: subprocess.Popen[bytes] | None = None
+        self._container = container
 
     def command(self) -> list[str]:
         """The command line."""
         raise NotImplementedError
+
+    def environment(self) -> dict[str, str] | None:
+        """The process's environment; ``None`` for this process's own."""
+        return None
 
     def answers(self) -> bool:
         """Whether the server is ready. An `OSError` counts as no."""
@@ -63,15 +84,23 @@ class ServerProcess:
 
     def start(self) -> None:
         """Start, and return when the server answers. Raises `RuntimeError`, with the end of its log, if it does not."""
+        command = self.command()
+        if self._container is not None:
+            command = self._container.command(command, self.folder)
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                self.command(), cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+                command,
+                cwd=self.folder,
+                env=self.environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
             )
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + self.patience
         while not self._is_ready():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 self.kill()
-                raise RuntimeError(f"{self.command()[0]} did not start: {self.log()[-_TAIL:]}")
+                raise RuntimeError(f"{command[0]} did not start: {self.log()[-_TAIL:]}")
             time.sleep(_LOOK)
 
     def _is_ready(self) -> bool:
@@ -107,18 +136,25 @@ class ServerProcess:
 
     def _signal(self, number: int) -> None:
         if self._process is not None:
-            self._process.send_signal(number)
+            self._send(self._process, number)
+
+    def _send(self, process: "subprocess.Popen[bytes]", number: int) -> None:
+        if self._container is None:
+            process.send_signal(number)
+        else:
+            self._container.send(number)
 
     def _end(self, number: int) -> None:
         process, self._process = self._process, None
         if process is None:
             return
-        process.send_signal(number)
-        process.send_signal(signal.SIGCONT)  # one that was paused would not hear the other
+        self._send(process, number)
+        self._send(process, signal.SIGCONT)  # one that was paused would not hear the other
         try:
-            process.wait(PATIENCE)
+            process.wait(self.patience)
         except subprocess.TimeoutExpired:
-            process.kill()
+            self._send(process, signal.SIGKILL)
+            process.kill()  # in case that the engine does not do it
             process.wait()
 
     def close(self) -> None:

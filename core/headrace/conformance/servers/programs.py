@@ -1,4 +1,4 @@
-"""Finding a server's program: where the environment says, on the path, or from the system's packages."""
+"""Finding a server's program: where the environment says, on the path, from the system's packages, in a container."""
 
 import fcntl
 import os
@@ -8,7 +8,22 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from headrace.conformance.servers.container import Container, find_engine
 from headrace.conformance.servers.process import ServerNotFound
+
+
+def find_server(variable: str, names: Sequence[str], package: str, image: str) -> tuple[str, Container | None]:
+    """A program as `find_program` finds it, else the first of ``names`` in a container of ``image``.
+
+    Raises `ServerNotFound`, in one line that says how to get it.
+    """
+    try:
+        return find_program(variable, names, package), None
+    except ServerNotFound as error:
+        engine = "" if os.environ.get(variable) else find_engine(image)
+        if not engine:
+            raise ServerNotFound(f"{error}; docker or podman would do, too, with {image}") from None
+        return names[0], Container(engine, image)
 
 
 def find_program(variable: str, names: Sequence[str], package: str) -> str:

@@ -1,22 +1,25 @@
 """Redis or Valkey as private processes: one server, masters with Sentinels, and a Cluster.
 
 Owns how they are configured, and asks them in their own protocol, of which it speaks as
-much as that takes. The program is `redis-server` or `valkey-server`, or what the environment's
-``HEADRACE_TEST_REDIS_SERVER`` names.
+much as that takes. The program is what the environment's ``HEADRACE_TEST_REDIS_SERVER`` names, or
+`redis-server` or `valkey-server`; where neither can be had, it is run in a container.
 """
 
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from io import BufferedRWPair
 from types import TracebackType
 from typing import Any, Final, TypeVar
 
-from headrace.conformance.servers.process import PATIENCE, ServerProcess, free_port
-from headrace.conformance.servers.programs import find_program
+from headrace.conformance.servers.process import PATIENCE, ServerProcess, TlsFiles, free_port
+from headrace.conformance.servers.programs import find_server
 
 #: Names the program to run, before any that is on the path.
 PROGRAM: Final = "HEADRACE_TEST_REDIS_SERVER"
+
+#: What a container engine runs where there is neither a program nor a package of it.
+IMAGE: Final = "docker.io/library/redis:7"
 
 #: Slots of a Cluster: a number of Redis's.
 SLOTS: Final = 16384
@@ -31,12 +34,17 @@ Self = TypeVar("Self", bound="_Group")
 
 
 class RedisServer(ServerProcess):
-    """One server. ``append_only`` makes it write each change to disk before it answers."""
+    """One server. ``append_only`` makes it write each change to disk before it answers.
 
-    def __init__(self, *, append_only: bool = False, **options: str) -> None:
+    With ``tls`` its clients and the other servers of its group speak TLS with it, at `front_port`; `port` stays.
+    """
+
+    def __init__(self, *, append_only: bool = False, tls: TlsFiles | None = None, **options: str) -> None:
         """``options`` as in ``redis.conf``, with ``_`` for ``-``."""
-        super().__init__()
-        self._program = find_program(PROGRAM, ("redis-server", "valkey-server"), "redis-server")
+        self._program, container = find_server(PROGRAM, ("redis-server", "valkey-server"), "redis-server", IMAGE)
+        super().__init__(container)
+        #: Where clients and the others of its group reach it.
+        self.front_port: Final = free_port() if tls else self.port
         self._options = {
             "bind": "127.0.0.1",
             "port": str(self.port),
@@ -45,14 +53,16 @@ class RedisServer(ServerProcess):
             "appendonly": "yes" if append_only else "no",
             "appendfsync": "always",
             "repl-diskless-sync-delay": "0",
+            **(_tls_options(tls, self.front_port) if tls else {}),
             **{name.replace("_", "-"): value for name, value in options.items()},
         }
         self.password = options.get("requirepass", "")
+        self._scheme = _scheme(tls)
 
     @property
     def url(self) -> str:
         """For the backend's option ``url``; without the password."""
-        return f"redis://127.0.0.1:{self.port}/0"
+        return f"{self._scheme}://127.0.0.1:{self.front_port}/0"
 
     def command(self) -> list[str]:
         flags = [part for name, value in self._options.items() for part in (f"--{name}", *self._words(value))]
@@ -96,14 +106,28 @@ class RedisServer(ServerProcess):
         self.ask("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
 
 
+def _tls_options(files: TlsFiles, port: int) -> dict[str, str]:
+    return {
+        "tls-port": str(port),
+        "tls-cert-file": str(files.certificate),
+        "tls-key-file": str(files.key),
+        "tls-ca-cert-file": str(files.authority),
+        "tls-auth-clients": "no",
+        "tls-replication": "yes",
+        "tls-cluster": "yes",
+    }
+
+
 class _SentinelServer(RedisServer):
     """One Sentinel; its configuration is a file, as it rewrites it."""
 
-    def __init__(self, master: int) -> None:
-        super().__init__()
+    def __init__(self, master: int, tls: TlsFiles | None) -> None:
+        super().__init__(tls=tls)
+        options = {"bind": "127.0.0.1", "port": str(self.port), "dir": str(self.folder)}
+        options |= _tls_options(tls, self.front_port) if tls else {}
         (self.folder / "sentinel.conf").write_text(
-            f"bind 127.0.0.1\nport {self.port}\ndir {self.folder}\n"
-            f"sentinel monitor {SERVICE} 127.0.0.1 {master} 2\n"
+            "".join(f"{name} {value}\n" for name, value in options.items())
+            + f"sentinel monitor {SERVICE} 127.0.0.1 {master} 2\n"
             f"sentinel down-after-milliseconds {SERVICE} {round(_DOWN_SECONDS * 1000)}\n"
             f"sentinel failover-timeout {SERVICE} 5000\n"
         )
@@ -143,16 +167,17 @@ class _Group:
 class RedisSentinels(_Group):
     """A master, replicas of it, and three Sentinels that choose another master when it is gone."""
 
-    def __init__(self, *, replicas: int = 2, append_only: bool = False) -> None:
+    def __init__(self, *, replicas: int = 2, append_only: bool = False, tls: TlsFiles | None = None) -> None:
         super().__init__()
         self._replicas = replicas
         self._append_only = append_only
+        self._tls = tls
         self.data: list[RedisServer] = []
         self.sentinels: list[RedisServer] = []
 
     @property
     def url(self) -> str:
-        return f"redis+sentinel://{','.join(f'127.0.0.1:{each.port}' for each in self.sentinels)}/{SERVICE}/0"
+        return f"{_scheme(self._tls)}+sentinel://{_addresses(self.sentinels)}/{SERVICE}/0"
 
     def _set_up(self) -> None:
         def add(server: RedisServer, members: list[RedisServer]) -> RedisServer:
@@ -161,12 +186,12 @@ class RedisSentinels(_Group):
             server.start()
             return server
 
-        master = add(RedisServer(append_only=self._append_only), self.data)
+        master = add(RedisServer(append_only=self._append_only, tls=self._tls), self.data)
+        replicaof = f"127.0.0.1 {master.front_port}"
         for _ in range(self._replicas):
-            replica = RedisServer(append_only=self._append_only, replicaof=f"127.0.0.1 {master.port}")
-            add(replica, self.data)
+            add(RedisServer(append_only=self._append_only, tls=self._tls, replicaof=replicaof), self.data)
         for _ in range(3):
-            add(_SentinelServer(master.port), self.sentinels)
+            add(_SentinelServer(master.front_port, self._tls), self.sentinels)
         _wait(lambda: all(self._knows_all(sentinel) for sentinel in self.sentinels), "the Sentinels to know each other")
 
     def _knows_all(self, sentinel: RedisServer) -> bool:
@@ -181,14 +206,14 @@ class RedisSentinels(_Group):
     def master(self) -> RedisServer:
         """The server that the Sentinels call the master at present."""
         port = self.sentinels[0].ask("SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE)[1]
-        return next(server for server in self.data if server.port == int(port))
+        return next(server for server in self.data if server.front_port == int(port))
 
     def wait_for_other_master(self, than: RedisServer) -> RedisServer:
         """Return when all Sentinels name another one, and it takes writes."""
 
         def changed() -> bool:
             named = {each.ask("SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE)[1] for each in self.sentinels}
-            return named != {str(than.port)} and len(named) == 1 and self.master().info()["role"] == "master"
+            return named != {str(than.front_port)} and len(named) == 1 and self.master().info()["role"] == "master"
 
         _wait(changed, "another master")
         return self.master()
@@ -197,17 +222,18 @@ class RedisSentinels(_Group):
 class RedisCluster(_Group):
     """A Cluster of masters without replicas, each with its share of the slots."""
 
-    def __init__(self, *, masters: int = 3, append_only: bool = False) -> None:
+    def __init__(self, *, masters: int = 3, append_only: bool = False, tls: TlsFiles | None = None) -> None:
         super().__init__()
+        self._tls = tls
         for _ in range(masters):
             bus = str(free_port())
-            server = RedisServer(append_only=append_only, cluster_enabled="yes", cluster_port=bus)
+            server = RedisServer(append_only=append_only, tls=tls, cluster_enabled="yes", cluster_port=bus)
             self.servers.append(server)
         self._ids: dict[int, str] = {}
 
     @property
     def url(self) -> str:
-        return f"redis+cluster://{','.join(f'127.0.0.1:{each.port}' for each in self.servers)}"
+        return f"{_scheme(self._tls)}+cluster://{_addresses(self.servers)}"
 
     def _set_up(self) -> None:
         share = -(-SLOTS // len(self.servers))
@@ -217,7 +243,7 @@ class RedisCluster(_Group):
             self._ids[server.port] = server.ask("CLUSTER", "MYID")
         first = self.servers[0]
         for server in self.servers[1:]:
-            server.ask("CLUSTER", "MEET", "127.0.0.1", first.port, first._options["cluster-port"])
+            server.ask("CLUSTER", "MEET", "127.0.0.1", first.front_port, first._options["cluster-port"])
         _wait(lambda: all(self._is_whole(server) for server in self.servers), "the Cluster to form")
 
     def _is_whole(self, server: RedisServer) -> bool:
@@ -243,6 +269,14 @@ class RedisCluster(_Group):
             time.sleep(pause)
         for server in (target, source, *self.servers):
             server.ask("CLUSTER", "SETSLOT", slot, "NODE", self._ids[target.port])
+
+
+def _scheme(tls: TlsFiles | None) -> str:
+    return "rediss" if tls else "redis"
+
+
+def _addresses(servers: Sequence[RedisServer]) -> str:
+    return ",".join(f"127.0.0.1:{each.front_port}" for each in servers)
 
 
 def _wait(condition: Callable[[], bool], what: str) -> None:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from headrace.driver import Backend, Capabilities
+from headrace.driver import ALL_CHANNELS, Backend, Capabilities
 
 from headrace_directory.driver import DirectoryDriver
 from headrace_directory.place import Place
@@ -17,9 +17,9 @@ CAPABILITIES = Capabilities(
     max_batch=100,  # each message is a file to be synchronized to the disk
     max_delay=10 * 365 * 24 * 3600.0,  # ten years
     max_body=64 * 2**20,  # bytes; held in memory several times over
-    peek=True,
+    peek=ALL_CHANNELS,
     cancel=True,
-    selective=True,
+    selective=ALL_CHANNELS - {"reserved"},
     wait_ready=True,
 )
 

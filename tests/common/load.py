@@ -5,11 +5,13 @@ Owns the counting: what was confirmed and never ran is lost, what ran twice is a
 
 import asyncio
 import collections
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -27,8 +29,8 @@ class Entry(Job, max_retries=3, retry_seconds=0.05):
 
     async def handle(self) -> None:
         await asyncio.sleep(random.uniform(0, 0.02))
-        if random.random() < 0.05:
-            raise ValueError("one in twenty fails and is tried again")
+        if random.random() < {failing}:
+            raise ValueError("some fail and are tried again")
         # One short append is one write: a kill leaves a whole line or none.
         os.write(ledger, b"%d\\n" % self.number)
 """
@@ -36,11 +38,12 @@ class Entry(Job, max_retries=3, retry_seconds=0.05):
 CONFIG = """
 imports = ["load_jobs"]
 listeners = []
-backend = "redis"
-[backends.redis]
+backend = "{backend}"
+[backends.{backend}]
 timeout_seconds = 1
 {options}
 [queues.default]
+prefix = "{prefix}"
 lease_seconds = 2
 pop_timeout = 1
 concurrent = {{ limit = 10 }}
@@ -50,10 +53,13 @@ concurrent = {{ limit = 10 }}
 class Load:
     """Jobs pushed one after another through a backend, and workers that run them; ends with every process gone."""
 
-    def __init__(self, folder: Path, url: str, **options: int) -> None:
-        lines = [f'url = "{url}"', *(f"{name} = {value}" for name, value in options.items())]
-        (folder / "load_jobs.py").write_text(MODULE)
-        (folder / "headrace.toml").write_text(CONFIG.format(options="\n".join(lines)))
+    def __init__(
+        self, folder: Path, backend: str, *, prefix: str = "{default}", failing: float = 0.05, **options: str | int
+    ) -> None:
+        """``prefix`` is the queue's. ``failing``: the share of runs that raise. ``options`` are the backend's."""
+        lines = [f"{name} = {json.dumps(value)}" for name, value in options.items()]
+        (folder / "load_jobs.py").write_text(MODULE.format(failing=failing))
+        (folder / "headrace.toml").write_text(CONFIG.format(backend=backend, prefix=prefix, options="\n".join(lines)))
         self.folder = folder
         self.confirmed: set[int] = set()
         self.unconfirmed = 0
@@ -79,7 +85,7 @@ class Load:
         worker.wait()
         self.workers.remove(worker)
 
-    async def push(self, numbers: range, pause: float = 0.0) -> None:
+    async def push(self, numbers: Sequence[int], pause: float = 0.0) -> None:
         """Push jobs with ids of their own, each repeated until it is confirmed."""
         for number in numbers:
             while True:
@@ -104,23 +110,32 @@ class Load:
         return time.monotonic() - began
 
     async def until_done(self, seconds: float = 60) -> None:
-        """Until nothing waits, is delayed, or is held."""
+        """Until nothing waits, is delayed, or is held; where nobody counts what is held, until no job is missing."""
         until = time.monotonic() + seconds
+        info = None
         while time.monotonic() < until:
             try:
                 info = await self.app.queue().info()
+                empty = not (info.waiting or info.reserved or info.delayed)
+                if empty and (info.reserved is not None or not await self._missing()):
+                    return
             except BackendError:
-                info = None
-            if info is not None and not (info.waiting or info.reserved or info.delayed):
-                return
+                pass  # not back yet
             await asyncio.sleep(0.1)
-        raise AssertionError(f"not done: {info}\n{(self.folder / 'log').read_text()[-3000:]}")
+        log = (self.folder / "log").read_text()[-3000:]
+        raise AssertionError(f"not done: {info}, {len(await self._missing())} neither ran nor rest in failed\n{log}")
+
+    async def _failed(self) -> set[int]:
+        return {message.arguments["number"] for message in await self.app.queue().list("failed", limit=1000)}
+
+    async def _missing(self) -> set[int]:
+        """The confirmed jobs that neither ran nor rest in failed."""
+        missing = self.confirmed - set(self.runs())
+        return missing - await self._failed() if missing else missing
 
     async def lost(self, what: str) -> int:
         """Print the counts; how many confirmed jobs neither ran nor rest in failed."""
-        failed = {message.arguments["number"] for message in await self.app.queue().list("failed", limit=1000)}
-        runs = self.runs()
-        lost = len(self.confirmed - set(runs) - failed)
+        failed, runs, lost = await self._failed(), self.runs(), len(await self._missing())
         print(
             f"\n{what}: {len(self.confirmed):,} pushes confirmed ({self.unconfirmed} had to be repeated), "
             f"{len(runs):,} jobs executed, {len(failed)} rest in failed, "
