@@ -5,7 +5,7 @@ import gc
 import multiprocessing
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -65,6 +65,32 @@ async def consume(app: Headrace, jobs: int) -> float:
     if handled != jobs or ran != jobs or left:
         raise SystemExit(f"LOST: {jobs} pushed, {ran} ran, {left} left")
     return rate
+
+
+async def consume_by_two(app: Headrace, config: dict[str, Any], jobs: int) -> float:
+    """Jobs a second of two worker processes together, from when both are under way."""
+    queue = app.queue()
+    await queue.push_many([Noop(number=number) for number in range(jobs)])
+    with worker_process(config), worker_process(config):
+        began, first, left = 0.0, 0, jobs
+        while left:
+            info = await queue.info()
+            left = (info.waiting or 0) + (info.reserved or 0)
+            if not began and left < 0.95 * jobs:
+                began, first = time.perf_counter(), left
+            await asyncio.sleep(0.02)
+        return first / (time.perf_counter() - began)
+
+
+async def paced(call: Callable[[], Awaitable[object]]) -> list[float]:
+    """Milliseconds of a bare client's call, at the pace of `paced_latency`; sorted."""
+    times = []
+    for _ in range(PACED):
+        began = time.perf_counter()
+        await call()
+        times.append(1000 * (time.perf_counter() - began))
+        await asyncio.sleep(1 / PACE)
+    return sorted(times)
 
 
 async def paced_latency(config: dict[str, Any], path: Path) -> list[float]:

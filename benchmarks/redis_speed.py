@@ -12,18 +12,18 @@ What they decided stands in ``benchmarks/REDIS.md``.
 import argparse
 import asyncio
 import gc
-import multiprocessing
 import platform
-import statistics
+import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack, asynccontextmanager
 from functools import partial
-from typing import Any, Final
+from pathlib import Path
+from typing import Any, Final, Literal, NamedTuple, TypeAlias, get_args
 
 from redis.asyncio import Redis
 
-from headrace import Headrace, Job
+from headrace import Headrace
 from headrace.conformance.servers.redis import RedisServer
 from headrace.driver import Driver, Message
 from headrace_redis import scripts
@@ -31,9 +31,7 @@ from headrace_redis.backend import RedisBackend
 from headrace_redis.codec import IN_LINE, id_bytes, pack
 from headrace_redis.connections.place import parse
 from headrace_redis.settings import RedisSettings
-
-#: Jobs a second of the latency run, and how many of them.
-PACE, PACED = 100, 1_000
+from measuring import PACE, Noop, consume, consume_by_two, paced, paced_latency, percentiles, spread
 
 #: The least that reserves and acks in batches: what a client without headrace could reach.
 POP: Final = """
@@ -46,33 +44,17 @@ return batch
 """
 
 
-class Noop(Job):
-    """The job that every figure is about."""
-
-    number: int
-
-    async def handle(self) -> None:
-        global ran
-        ran += 1
+BacklogChannel: TypeAlias = Literal["waiting", "delayed", "failed"]
 
 
-class Stamp(Job):
-    """Pushes how long it took from just before its own push to its start, on one clock for all processes."""
+class Backlog(NamedTuple):
+    """What was measured beside many messages in one channel."""
 
-    pushed: float
-    url: str
-
-    async def handle(self) -> None:
-        took = time.clock_gettime(time.CLOCK_MONOTONIC) - self.pushed
-        times.append(took)
-        if len(times) == PACED:
-            client = Redis.from_url(self.url)
-            await client.rpush("times", *times)
-            await client.aclose()
-
-
-ran = 0
-times: list[float] = []
+    bytes_each: float  #: in Redis, beside the body
+    pushed: float  #: a second, with ``push_many``
+    consumed: float  #: a second
+    server: float  #: microseconds of the server's processor for both, for each job
+    flush: float  #: seconds to delete them all
 
 
 class Bench:
@@ -163,95 +145,103 @@ class Bench:
 
     async def consume(self) -> tuple[float, float]:
         """Jobs a second of one worker, and microseconds of the server for each."""
-        global ran
-        ran = 0
         async with Headrace(self.config) as app:
-            queue = app.queue()
-            await queue.push_many([Noop(number=number) for number in range(self.jobs)])
-            gc.collect()
+            await app.queue().push_many([Noop(number=number) for number in range(self.jobs)])
             before = await self.server_seconds()
-            began = time.perf_counter()
-            handled = await app.worker(concurrency=10).run(until_empty=True)
-            took = time.perf_counter() - began
-            server = (await self.server_seconds() - before) / self.jobs * 1e6
-            info = await queue.info()
-            if handled != self.jobs or ran != self.jobs or info.waiting or info.reserved or info.failed:
-                raise SystemExit(f"LOST: {self.jobs} pushed, {ran} ran, {info} left")
-            return self.jobs / took, server
+            rate = await consume(app, self.jobs)
+            return rate, (await self.server_seconds() - before) / self.jobs * 1e6
 
     async def two_processes(self) -> float:
         """Jobs a second of two worker processes together."""
         async with Headrace(self.config) as app:
-            queue = app.queue()
-            await queue.push_many([Noop(number=number) for number in range(2 * self.jobs)])
-            context = multiprocessing.get_context("spawn")
-            workers = [context.Process(target=serve, args=(self.config,)) for _ in range(2)]
-            for worker in workers:
-                worker.start()
-            started, first, last = 0.0, 0, 2 * self.jobs
-            while last:
-                info = await queue.info()
-                last = (info.waiting or 0) + (info.reserved or 0)
-                if not started and last < 2 * self.jobs * 0.95:  # both are under way
-                    started, first = time.perf_counter(), last
-                await asyncio.sleep(0.02)
-            took = time.perf_counter() - started
-            for worker in workers:
-                worker.terminate()
-                worker.join()
-            return first / took
+            return await consume_by_two(app, self.config, 2 * self.jobs)
 
-    async def latency(self) -> tuple[list[float], list[float]]:
-        """Milliseconds, at a fixed pace: from push to start in an idle worker, and of a bare round trip."""
-        worker = multiprocessing.get_context("spawn").Process(target=serve, args=(self.config,))
-        worker.start()
-        bare: list[float] = []
-        async with Redis.from_url(self.url) as client, Headrace(self.config) as app:
-            queue = app.queue()
-            await asyncio.sleep(2)
-            for _ in range(PACED):
-                began = time.perf_counter()
-                await client.lpush("bare", "x" * 100)
-                bare.append(1000 * (time.perf_counter() - began))
-                await asyncio.sleep(1 / PACE)
-            for _ in range(PACED):
-                await queue.push(Stamp(pushed=time.clock_gettime(time.CLOCK_MONOTONIC), url=self.url))
-                await asyncio.sleep(1 / PACE)
-            while await client.llen("times") < PACED:
-                await asyncio.sleep(0.1)
-            found = [1000 * float(each) for each in await client.lrange("times", 0, -1)]
-        worker.terminate()
-        worker.join()
-        return sorted(found), sorted(bare)
+    async def round_trip(self) -> list[float]:
+        """Milliseconds of a bare LPUSH, at a fixed pace; sorted."""
+        async with Redis.from_url(self.url) as client:
+            return await paced(lambda: client.lpush("bare", "x" * 100))
 
-    async def at_backlog(self, backlog: int) -> tuple[float, float, float]:
-        """Bytes for each of so many waiting messages, beside their bodies; a second pushed and consumed with them."""
-        async with Redis.from_url(self.url) as client, Headrace(self.config) as app:
+    async def latency(self) -> list[float]:
+        """Milliseconds from push to start in another process, at a fixed pace; sorted."""
+        with tempfile.TemporaryDirectory(prefix="headrace-speed-") as folder:
+            return await paced_latency(self.config, Path(folder) / "times")
+
+    async def at_backlog(self, channel: BacklogChannel, backlog: int) -> Backlog:
+        """What things cost beside so many messages in a channel, and to delete them."""
+        async with Redis.from_url(self.url) as client, Headrace(self.config) as app, self.driver() as driver:
             queue = app.queue()
-            before = (await client.info("memory"))["used_memory"]
+            empty = (await client.info("memory"))["used_memory"]
+            delay = 24 * 3600 if channel == "delayed" else None
             for start in range(0, backlog, 10_000):
-                await queue.push_many([Noop(number=number) for number in range(start, min(start + 10_000, backlog))])
-            used = (await client.info("memory"))["used_memory"] - before
-            async with self.driver() as driver:
-                (shown,) = (await driver.peek("waiting", 1)).messages
-            measured = min(backlog, 20_000)
+                jobs = [Noop(number=number) for number in range(start, min(start + 10_000, backlog))]
+                await queue.push_many(jobs, delay=delay)
+            while channel == "failed" and (held := await driver.pop(1000, 0)):
+                await driver.fail([(each.receipt, each.message) for each in held], "failed")
+            used = (await client.info("memory"))["used_memory"] - empty
+            (shown,) = (await driver.peek(channel, 1)).messages
+            measured = min(self.jobs, 20_000)
             batch = [Noop(number=number) for number in range(measured)]
+            before = await processor_seconds(client)
             began = time.perf_counter()
             await queue.push_many(batch)
             pushed = measured / (time.perf_counter() - began)
             began = time.perf_counter()
             await app.worker(concurrency=10, max_messages=measured).run()
-            return used / backlog - len(shown.body), pushed, measured / (time.perf_counter() - began)
+            taken = measured / (time.perf_counter() - began)
+            server = (await processor_seconds(client) - before) / measured * 1e6
+            began = time.perf_counter()
+            flushed = await driver.flush(channel)
+            took = time.perf_counter() - began
+            if flushed != backlog:
+                raise SystemExit(f"LOST: {backlog} {channel}, {flushed} deleted")
+            return Backlog(used / backlog - len(shown.body), pushed, taken, server, took)
 
 
-def serve(config: dict[str, Any]) -> None:
-    """A worker process, until it is ended."""
-    asyncio.run(Headrace(config).worker(concurrency=10).run())
+async def processor_seconds(client: "Redis") -> float:
+    """What the server has had of the processor, which no other program's work adds to."""
+    found = await client.info("cpu")
+    return float(found["used_cpu_user"] + found["used_cpu_sys"])
 
 
-def spread(figures: list[float], digits: int = 0) -> str:
-    """Median, lowest and highest."""
-    return f"{statistics.median(figures):>10,.{digits}f}   ({min(figures):,.{digits}f} to {max(figures):,.{digits}f})"
+#: Measures once, on a database that is empty.
+Run: TypeAlias = Callable[[Callable[[], Awaitable[Any]]], Any]
+
+
+def show_throughput(bench: Bench, run: Run, times: int) -> None:
+    def runs(measure: Callable[[], Awaitable[Any]]) -> list[Any]:
+        return [run(measure) for _ in range(times)]
+
+    bare = runs(bench.bare_push)
+    single = runs(bench.push)
+    print(f"LPUSH awaited one by one, bare            {spread([each for each, _ in bare])}")
+    print(f"headrace's push script one by one, bare   {spread([each for _, each in bare])}")
+    print(f"push awaited one by one                   {spread([each for each, _ in single])}")
+    print(f"push_many                                 {spread([each for _, each in single])}")
+    print(f"pop of 100 and one ack of 100, bare       {spread(runs(bench.bare_consume))}")
+    for batch in (100, 1000):
+        alone = runs(partial(bench.driver_alone, batch))
+        print(f"driver without engine, {batch:>4} at once       {spread([each for each, _ in alone])}")
+        print(f"  server, microseconds a job              {spread([each for _, each in alone], 2)}")
+    consumed = runs(bench.consume)
+    print(f"consumed by one worker                    {spread([each for each, _ in consumed])}")
+    print(f"  server, microseconds a job              {spread([each for _, each in consumed], 2)}")
+    print(f"consumed by two workers                   {spread([run(bench.two_processes)])}")
+
+
+def show_latency(bench: Bench, run: Run) -> None:
+    print(f"push to start at {PACE} a second, ms        {percentiles(run(bench.latency))}")
+    print(f"bare round trip, ms                       {percentiles(run(bench.round_trip))}")
+
+
+def show_backlogs(bench: Bench, run: Run) -> None:
+    for channel in get_args(BacklogChannel):
+        for backlog in (1_000, 1_000_000):
+            found = run(partial(bench.at_backlog, channel, backlog))
+            print(
+                f"beside {backlog:>9,} {channel}: {found.bytes_each:.0f} bytes each beside a body, "
+                f"push_many {found.pushed:,.0f}, consumed {found.consumed:,.0f}, "
+                f"server {found.server:.1f} µs a job; all deleted in {found.flush:.2f} s"
+            )
 
 
 def main() -> None:
@@ -259,7 +249,7 @@ def main() -> None:
     parser.add_argument("--url", help="a server whose database 0 may be emptied; else one is started")
     parser.add_argument("--jobs", type=int, default=50_000)
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--quick", action="store_true", help="throughput only")
+    parser.add_argument("--only", choices=("throughput", "latency", "backlogs"), help="else all three")
     options = parser.parse_args()
     with ExitStack() as stack:
         url = options.url or stack.enter_context(RedisServer(appendfsync="no")).url
@@ -272,36 +262,13 @@ def main() -> None:
 
             return asyncio.run(clean_and_measure())
 
-        def runs(measure: Callable[[], Awaitable[Any]]) -> list[Any]:
-            return [run(measure) for _ in range(options.runs)]
-
         print(f"Python {platform.python_version()}, {options.jobs:,} jobs, {options.runs} runs; a second, unless said")
-        bare = runs(bench.bare_push)
-        single = runs(bench.push)
-        print(f"LPUSH awaited one by one, bare            {spread([each for each, _ in bare])}")
-        print(f"headrace's push script one by one, bare   {spread([each for _, each in bare])}")
-        print(f"push awaited one by one                   {spread([each for each, _ in single])}")
-        print(f"push_many                                 {spread([each for _, each in single])}")
-        print(f"pop of 100 and one ack of 100, bare       {spread(runs(bench.bare_consume))}")
-        for batch in (100, 1000):
-            alone = runs(partial(bench.driver_alone, batch))
-            print(f"driver without engine, {batch:>4} at once       {spread([each for each, _ in alone])}")
-            print(f"  server, microseconds a job              {spread([each for _, each in alone], 2)}")
-        consumed = runs(bench.consume)
-        print(f"consumed by one worker                    {spread([each for each, _ in consumed])}")
-        print(f"  server, microseconds a job              {spread([each for _, each in consumed], 2)}")
-        if options.quick:
-            return
-        print(f"consumed by two workers                   {spread([run(bench.two_processes)])}")
-        found, round_trips = run(bench.latency)
-        for about, each in ((f"push to start at {PACE} a second, ms", found), ("bare round trip, ms", round_trips)):
-            print(f"{about:<41} p50 {statistics.median(each):.2f}   p99 {each[int(0.99 * len(each))]:.2f}")
-        for backlog in (1_000, 1_000_000):
-            beside, pushed, taken = run(partial(bench.at_backlog, backlog))
-            print(
-                f"with {backlog:>9,} waiting: {beside:.0f} bytes beside a body, "
-                f"push_many {pushed:,.0f}, consumed {taken:,.0f}"
-            )
+        if options.only in (None, "throughput"):
+            show_throughput(bench, run, options.runs)
+        if options.only in (None, "latency"):
+            show_latency(bench, run)
+        if options.only in (None, "backlogs"):
+            show_backlogs(bench, run)
 
 
 if __name__ == "__main__":

@@ -138,6 +138,7 @@ class Capabilities:
     counts: Literal["exact", "approximate", "unknown"]  #: what `Driver.info` gives
     max_batch: int  #: largest number of items in one call of a batch verb; the driver may split it further
     max_delay: float = math.inf  #: seconds; core emulates longer ones by further hops
+    granularity: float = 0.0  #: seconds; leases and delays are rounded up to multiples of it
     max_run: float = math.inf  #: longest seconds that a delivery can be held; core refuses a longer ``handle_timeout``
     max_run_hint: str = ""  #: how to raise ``max_run``, for people: the server's setting, say
     max_body: int = 2**31 - 1  #: bytes of `Message.body`; core refuses larger ones before sending
@@ -146,6 +147,7 @@ class Capabilities:
     peek: frozenset[Channel] = frozenset()  #: the channels that `Driver.peek` shows
     cancel: bool = False  #: `Driver.cancel`
     selective: frozenset[Channel] = frozenset()  #: the channels of which `forget` and `reload` take chosen ids
+    flush: frozenset[Channel] = ALL_CHANNELS - {"reserved"}  #: the channels that `Driver.flush` empties
     wait_ready: bool = False  #: `Driver.wait_ready`
 
     def as_object(self) -> dict[str, Any]:
@@ -160,7 +162,7 @@ class Capabilities:
         self,
         backend: str,
         capability: Literal[
-            "durable", "shared", "ordered", "idempotent", "unique", "peek", "cancel", "selective", "wait_ready"
+            "durable", "shared", "ordered", "idempotent", "unique", "peek", "cancel", "selective", "flush", "wait_ready"
         ],
         hint: str = "",
         *,
@@ -168,7 +170,7 @@ class Capabilities:
     ) -> None:
         """Raise `CapabilityError` naming backend, capability and channel, unless it is declared.
 
-        Without ``channel``, ``peek`` and ``selective`` are there if they are for any channel. One
+        Without ``channel``, those that are for some channels are there if they are for any. One
         check serves both the question and the refusal, as psycopg's capabilities do.
         """
         declared = getattr(self, capability)
@@ -265,7 +267,10 @@ class Driver(ABC):
 
     @abstractmethod
     async def flush(self, channel: Channel) -> int:
-        """Delete what a channel holds and return how many. ``reserved`` is a `ValueError`: workers run it."""
+        """Delete what a channel holds and return how many. ``reserved`` is a `ValueError`: workers run it.
+
+        A channel that capability ``flush`` does not have is a `NotImplementedError`.
+        """
 
     @abstractmethod
     async def info(self) -> Info:
@@ -360,7 +365,10 @@ class Backend(ABC):
         """
 
     async def check(self) -> Sequence[str]:
-        """Look for what may go wrong later: versions, settings. One line for people each. Called when open."""
+        """Look for what may go wrong later: versions, settings. One line for people each.
+
+        Called when open, and when drivers were made for the queues that are to be looked at.
+        """
         return ()
 
     @property

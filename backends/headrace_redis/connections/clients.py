@@ -42,8 +42,8 @@ class _HeedfulSSLConnection(_HeedfulConnection, SSLConnection):
 def build(place: Place, settings: RedisSettings, *, silence: float, connections: int) -> Sender:
     """A way to the server by so many connections at most.
 
-    On a Cluster, where the client asks one node after another, each of them may be silent for so many seconds. Elsewhere
-    it is the caller who ends a call: that is done once, and not for each of its answers.
+    On a Cluster, where the client asks one node after another, each of them may be silent for so many seconds.
+    Elsewhere it is the caller who ends a call: that is done once, and not for each of its answers.
     """
     options: dict[str, Any] = {
         **_common(settings),

@@ -90,9 +90,11 @@ class PlainSender(Sender):
 
     async def drop_idle(self) -> None:
         idle, self._idle = self._idle, []  # nobody is to be given one that is about to go
-        for connection in idle:
-            await connection.disconnect(nowait=True)
-        self._idle += idle
+        try:
+            for connection in idle:
+                await connection.disconnect(nowait=True)
+        finally:
+            self._idle += idle
 
     async def close(self) -> None:
         await self._client.aclose()

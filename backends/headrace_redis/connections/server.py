@@ -135,7 +135,10 @@ class Server:
             raise translate(error, self.place) from error
 
     async def block(self, rung: Sequence[bytes]) -> bytes | None:
-        """Wait until somebody rings one of ``rung``: which; ``None`` after `BLOCK_SECONDS`. On a connection of its own."""
+        """Wait until somebody rings one of ``rung``, and tell which; ``None`` after `BLOCK_SECONDS`.
+
+        On a connection of its own.
+        """
         try:
             async with asyncio.timeout(self._seconds + BLOCK_SECONDS):
                 answer = await self._waits.execute(("BZPOPMIN", *rung, BLOCK_SECONDS))

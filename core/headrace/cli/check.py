@@ -126,6 +126,7 @@ class Inspection:
         try:
             async with asyncio.timeout(PATIENCE):
                 backend = await self.app.opened(name)
+                await self._make_drivers(name)
                 warnings = await backend.check()
         except TimeoutError:
             return [Finding("problem", subject, f"{self.app.backend(name).place} gave no answer in {PATIENCE:g} s")]
@@ -138,6 +139,13 @@ class Inspection:
             text = "its messages never leave the process that pushed them; the command line can neither push nor work"
             findings.append(Finding("warning", subject, text))
         return findings + [Finding("warning", subject, each) for each in warnings]
+
+    async def _make_drivers(self, backend: str) -> None:
+        """So that the backend knows its queues. What one of them meets is found again when the queue is looked at."""
+        for settings in self.app.config.queues.values():
+            if settings.backend == backend:
+                with contextlib.suppress(HeadraceError):
+                    await self.app.queue(settings.name).driver()
 
     async def _look_at_queue(self, name: str) -> None:
         subject = f"queue {name}"

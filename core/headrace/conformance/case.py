@@ -45,13 +45,18 @@ ChannelCapability = Literal[
     "selective:failed",
     "selective:timeout",
     "selective:all",
+    "flush:all",
 ]
 
 #: What a case may need of the backend. ``"peek"`` and ``"selective"`` are needed for any channel, be it only one.
 Need = Capability | ChannelCapability
 
 #: The channels that each of these claims can be made for. What is reserved is in the hands of workers.
-CLAIMABLE: Final[dict[str, frozenset[Channel]]] = {"peek": ALL_CHANNELS, "selective": ALL_CHANNELS - {"reserved"}}
+CLAIMABLE: Final[dict[str, frozenset[Channel]]] = {
+    "peek": ALL_CHANNELS,
+    "selective": ALL_CHANNELS - {"reserved"},
+    "flush": ALL_CHANNELS - {"reserved"},
+}
 
 #: Seconds that a case may take, unless it says otherwise; a hanging backend costs no more.
 TIME_LIMIT: Final = 30.0

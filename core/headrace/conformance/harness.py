@@ -32,7 +32,7 @@ class Harness:
     folder: Path
 
     #: Seconds; the shortest time that the backend, on a busy machine, reliably tells apart. Leases
-    #: and delays of the cases are small multiples of it: 1 for a backend that counts whole seconds.
+    #: and delays of the cases are small multiples of it, or of the backend's granularity if that is more.
     tick: float = 0.25
 
     def backend(self) -> Backend:

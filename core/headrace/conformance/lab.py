@@ -60,11 +60,13 @@ class Lab:
         self.calls = Calls()
         self.backend = harness.backend()
         self.capabilities: Capabilities = self.backend.capabilities
-        #: The channels that `Driver.peek` shows, and those that `Driver.forget` deletes chosen messages of.
+        #: The channels that `Driver.peek` shows, those that `Driver.forget` deletes chosen messages of, and those
+        #: that `Driver.flush` empties.
         self.shown: Sequence[Channel] = in_order(self.capabilities.peek)
         self.choosable: Sequence[Channel] = in_order(self.capabilities.selective)
-        self.tick = harness.tick
-        self.tolerance = harness.tick / 5  #: seconds by which two clocks may differ over the short time of a case
+        self.removable: Sequence[Channel] = in_order(self.capabilities.flush)
+        self.tick = max(harness.tick, self.capabilities.granularity)
+        self.tolerance = self.tick / 5  #: seconds by which two clocks may differ over the short time of a case
         self._prefixes: list[str] = []
         self._prefix_numbers = itertools.count(1)
         self._opened: list[Backend] = []

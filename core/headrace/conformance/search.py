@@ -22,7 +22,7 @@ from headrace.conformance import steps
 from headrace.conformance.lab import PATIENCE, Lab, Mismatch
 from headrace.conformance.model import CALL, ENDLESS, Twins, reference
 from headrace.conformance.recording import Calls
-from headrace.driver import Capabilities, Channel, Note, RestingChannel, in_order
+from headrace.driver import Capabilities, Note, RestingChannel, in_order
 
 if TYPE_CHECKING:
     from headrace.testing.clock import FakeClock
@@ -183,7 +183,6 @@ async def _in_time(call: Awaitable[None]) -> None:
 _NOTES: Final = (None, Note(type="E", message="\N{SNOWMAN}\0", traceback="", time=1.5))
 #: Which of the deliveries, or of the messages, that there are so far.
 _PICKS: Final = (*((one,) for one in range(12)), *((one, one + 1) for one in range(8)), (0, 1, 2, 3), (9, 5, 2))
-_DELETABLE: Final[tuple[Channel, ...]] = ("waiting", "delayed", *RESTING)
 
 
 def scripts(capabilities: Capabilities, *, controlled: bool) -> st.SearchStrategy[Script]:
@@ -217,7 +216,7 @@ def _steps(capabilities: Capabilities, *, controlled: bool) -> Iterator[st.Searc
         [steps.ReloadChosen(channel, picks) for channel in RESTING for picks in _PICKS if channel in selective],
         [steps.Forget(channel, picks) for channel in in_order(selective) for picks in _PICKS],
         [steps.Look(channel, size) for channel in in_order(capabilities.peek) for size in (1, 2, 3)],
-        [*[steps.Flush(channel) for channel in _DELETABLE], steps.Destroy()],
+        [*[steps.Flush(channel) for channel in in_order(capabilities.flush)], steps.Destroy()],
     ]
     yield from (st.sampled_from(kind) for kind in kinds if kind)
 

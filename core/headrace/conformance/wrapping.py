@@ -160,6 +160,10 @@ class _LimitedDriver(WrappedDriver):
         _refuse_unless(ids is None or channel in self._capabilities.selective)
         return await super().reload(channel, limit, ids)
 
+    async def flush(self, channel: Channel) -> int:
+        _refuse_unless(channel in self._capabilities.flush or channel == "reserved")
+        return await super().flush(channel)
+
     async def peek(
         self, channel: Channel, limit: int, *, cursor: str | None = None, ids: Sequence[str] | None = None
     ) -> Page:

@@ -52,6 +52,8 @@ async def capabilities_are_data_that_make_sense(lab: Lab) -> None:
     for name in ("max_delay", "max_run"):
         value = getattr(claimed, name)
         lab.expect_that(not math.isnan(value) and value >= 1, name, value, "seconds, at least one")
+    granularity = claimed.granularity
+    lab.expect_that(0 <= granularity <= 1, "granularity", granularity, "seconds, one at most")
     lab.expect("the type of max_run_hint", type(claimed.max_run_hint), str)
 
 
@@ -110,6 +112,17 @@ async def choosing_that_is_not_claimed_is_not_there(lab: Lab) -> None:
             async with lab.expect_raises(f"reload of {channel} with ids", NotImplementedError):
                 await queue.reload(channel, ids=[sent[0].id])
             await lab.expect_nothing("after a reload that was refused", queue)
+        await lab.expect_counts("after that", queue, **{channel: 2})
+
+
+@case(Promise.SAME, lacks=("flush:all",))
+async def flushing_that_is_not_claimed_is_not_there(lab: Lab) -> None:
+    """Flush of a channel that the capability flush does not have raises NotImplementedError, and deletes nothing."""
+    for channel in in_order(CLAIMABLE["flush"] - lab.capabilities.flush):
+        queue = lab.queue(title=channel)
+        await bring(lab, queue, channel, lab.messages(2))
+        async with lab.expect_raises(f"flush of {channel}", NotImplementedError):
+            await queue.flush(channel)
         await lab.expect_counts("after that", queue, **{channel: 2})
 
 

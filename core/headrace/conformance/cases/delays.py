@@ -117,7 +117,7 @@ async def the_largest_batch_is_delayed_whole(lab: Lab) -> None:
     await lab.expect_counts("after the largest batch", queue, delayed=len(sent))
 
 
-@case(Promise.DELAYS)
+@case(Promise.DELAYS, time_limit=90.0)
 async def thousands_of_delayed_messages_all_come(lab: Lab) -> None:
     """When thousands of messages fall due within moments, in any order, each of them comes, and once."""
     queue = lab.queue()

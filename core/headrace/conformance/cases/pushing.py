@@ -204,7 +204,7 @@ async def any_text_without_spaces_serves_as_prefix(lab: Lab) -> None:
         await queue.push([message])
     for queue, message in zip(queues, sent, strict=True):
         await lab.expect_back(queue, [message])
-        await lab.expect_nothing("by a queue that held one message", queue)
+    await asyncio.gather(*(lab.expect_nothing("by a queue that held one message", queue) for queue in queues))
 
 
 # Ids that are repeated.

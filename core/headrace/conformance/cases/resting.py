@@ -8,12 +8,9 @@ from headrace.conformance.case import case
 from headrace.conformance.lab import PATIENCE, Lab, Mismatch, ids, pairs, receipts
 from headrace.conformance.moves import bring, hold, long_delay
 from headrace.conformance.promises import Promise
-from headrace.driver import Channel, Note, RestingChannel, Settled
+from headrace.driver import Note, RestingChannel, Settled
 
 RESTING: Final[tuple[RestingChannel, ...]] = get_args(RestingChannel)
-
-#: The channels that `Driver.flush` and `Driver.forget` empty.
-REMOVABLE: Final[tuple[Channel, ...]] = ("waiting", "delayed", "failed", "timeout")
 
 #: What a message has spent when it comes to rest.
 SPENT: Final = {"attempt": 3, "deaths": 2, "note": Note("ValueError", "no", "Traceback ...", 1.5)}
@@ -154,7 +151,7 @@ async def a_flush_empties_one_channel(lab: Lab) -> None:
     await bring(lab, queue, "waiting", lab.messages(3))
     counts = {"failed": 2, "timeout": 3, "reserved": 1, "delayed": 4, "waiting": 3}
     await lab.expect_counts("before", queue, **counts)
-    for channel in REMOVABLE:
+    for channel in lab.removable:
         lab.expect_number(f"how many were flushed from {channel}", await queue.flush(channel), counts.pop(channel))
         await lab.expect_counts(f"after {channel} was flushed", queue, **counts)
         lab.expect_number(f"how many were left in {channel}", await queue.flush(channel), 0)
@@ -223,7 +220,7 @@ async def destroying_removes_all_that_a_queue_holds(lab: Lab) -> None:
     lab.expect("the result for what was held", await lab.in_batches(queue.ack, receipts(held)), [Settled.STALE] * 2)
     await lab.elapse(5 * lab.tick)
     await lab.expect_nothing("after leases and delays would have ended", queue)
-    for channel in REMOVABLE:
+    for channel in lab.removable:
         lab.expect_number(f"how many are left in {channel}", await queue.flush(channel), 0)
 
 
@@ -259,7 +256,7 @@ async def other_queues_are_left_alone(lab: Lab) -> None:
         await bring(lab, each, "waiting", lab.messages(1))
     counts = {"failed": 1, "timeout": 1, "delayed": 1, "waiting": 1}
     await queue.reload("failed")
-    for channel in REMOVABLE:
+    for channel in lab.removable:
         await queue.flush(channel)
     await lab.expect_counts("of the other queue after flushes", other, **counts)
     await queue.destroy()
@@ -267,7 +264,7 @@ async def other_queues_are_left_alone(lab: Lab) -> None:
     lab.expect_number("how many the other queue reloads", await other.reload("failed"), 1)
 
 
-@case(Promise.MOVING)
+@case(Promise.MOVING, time_limit=90.0)
 async def large_reloads_and_flushes_are_complete(lab: Lab) -> None:
     """Reload and flush move all of a thousand messages, and count them right."""
     queue = lab.queue()

@@ -102,6 +102,8 @@ async def every_verb_moves_a_message_to_the_channel_that_it_names(lab: Lab) -> N
     and nowhere else.
     """
     for source, verb, target in TRANSITIONS:
+        if verb == "flush" and source not in lab.removable:
+            continue
         queue = lab.queue(title=f"{source} {verb}")
         held = await bring(lab, queue, source, [lab.message()])
         await lab.expect_counts(f"before {verb}", queue, **{source: 1})

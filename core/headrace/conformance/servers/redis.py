@@ -9,9 +9,9 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from io import BufferedRWPair
-from types import TracebackType
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
+from headrace.conformance.servers.group import ServerGroup
 from headrace.conformance.servers.process import PATIENCE, ServerProcess, TlsFiles, free_port
 from headrace.conformance.servers.programs import find_server
 
@@ -29,8 +29,6 @@ SERVICE: Final = "headrace"
 
 #: Seconds after which Sentinels give a silent master up: as short as a busy machine allows.
 _DOWN_SECONDS: Final = 1.0
-
-Self = TypeVar("Self", bound="_Group")
 
 
 class RedisServer(ServerProcess):
@@ -136,32 +134,25 @@ class _SentinelServer(RedisServer):
         return [self._program, str(self.folder / "sentinel.conf"), "--sentinel"]
 
 
-class _Group:
+class _Group(ServerGroup[RedisServer]):
     """Several servers that start and end together."""
 
-    def __init__(self) -> None:
-        self.servers: list[RedisServer] = []
-
-    def _set_up(self) -> None:
-        """Start the servers and join them."""
+    def restart(self) -> None:
+        """Kill those that take writes, start them again, and return when they take them again."""
         raise NotImplementedError
 
-    def close(self) -> None:
-        for server in self.servers:
-            server.close()
+    def holders(self) -> list[RedisServer]:
+        """Those that hold messages."""
+        return self.servers
 
-    def __enter__(self: Self) -> Self:
-        try:
-            self._set_up()
-        except BaseException:
-            self.close()
-            raise
-        return self
+    def commands(self) -> int:
+        """As `RedisServer.commands`, of all."""
+        return sum(server.commands() for server in self.holders())
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
+    def disconnect(self) -> None:
+        """As `RedisServer.disconnect`, of all."""
+        for server in self.holders():
+            server.disconnect()
 
 
 class RedisSentinels(_Group):
@@ -193,6 +184,14 @@ class RedisSentinels(_Group):
         for _ in range(3):
             add(_SentinelServer(master.front_port, self._tls), self.sentinels)
         _wait(lambda: all(self._knows_all(sentinel) for sentinel in self.sentinels), "the Sentinels to know each other")
+
+    def holders(self) -> list[RedisServer]:
+        return self.data
+
+    def restart(self) -> None:
+        """It may be another one that takes writes afterwards."""
+        self.master().restart()
+        _wait(lambda: all(self._knows_all(sentinel) for sentinel in self.sentinels), "the master to have its replicas")
 
     def _knows_all(self, sentinel: RedisServer) -> bool:
         about = sentinel.ask("SENTINEL", "MASTER", SERVICE)
@@ -249,6 +248,11 @@ class RedisCluster(_Group):
     def _is_whole(self, server: RedisServer) -> bool:
         state = str(server.ask("CLUSTER", "INFO"))
         return "cluster_state:ok" in state and f"cluster_known_nodes:{len(self.servers)}" in state
+
+    def restart(self) -> None:
+        for server in self.servers:
+            server.restart()
+        _wait(lambda: all(self._is_whole(server) for server in self.servers), "the Cluster to form again")
 
     def owner(self, key: str) -> RedisServer:
         """The server that has a key's slot."""

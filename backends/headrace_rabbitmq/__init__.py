@@ -1,0 +1,1 @@
+"""The RabbitMQ backend: quorum queues, publisher confirms, and delays without a plugin."""

@@ -1,0 +1,119 @@
+"""The RabbitMQ backend: what it can do, its connections while open, and what may go wrong later."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from importlib.metadata import version
+from typing import Final
+
+from headrace.driver import CONTRACT, Backend, Capabilities, RestingChannel
+from headrace.errors import BackendError, BackendUnavailable
+from headrace_rabbitmq.connections.place import Place
+from headrace_rabbitmq.driver import MAX_BATCH, RabbitDriver
+from headrace_rabbitmq.lane import Lane
+from headrace_rabbitmq.management import Management
+from headrace_rabbitmq.opened import Opened
+from headrace_rabbitmq.settings import RabbitSettings
+from headrace_rabbitmq.thread import LoopThread
+from headrace_rabbitmq.topology import MAX_DELAY, SHORTEST, Topology
+
+#: What can be looked at without counting a delivery that somebody might be blamed for.
+_SHOWN: Final[frozenset[RestingChannel]] = frozenset({"failed", "timeout"})
+
+CAPABILITIES: Final = Capabilities(
+    contract=CONTRACT,
+    durable=True,
+    shared=True,
+    ordered=False,
+    leases="connection",
+    counts="approximate",
+    max_batch=MAX_BATCH,
+    max_delay=MAX_DELAY,
+    granularity=SHORTEST,
+    max_body=16 * 2**20,  # the default of RabbitMQ 4
+    peek=_SHOWN,
+    selective=_SHOWN,
+    wait_ready=True,
+)
+
+#: Quorum queues keep a time to live, and dead-letter at least once, from this version on.
+_OLDEST: Final = (3, 10)
+
+#: From this version on a consumer says itself how long it may hold a delivery.
+_HOLDS_LONG: Final = (3, 12)
+
+
+class RabbitBackend(Backend):
+    """Queues on the broker that ``place`` means."""
+
+    def __init__(self, place: Place, settings: RabbitSettings, management: Management | None) -> None:
+        self._place = place
+        self._settings = settings
+        self._management = management
+        self._open: Opened | None = None
+        self._server_version = ""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        if not self._server_version or self._can_hold_long():
+            return CAPABILITIES
+        return replace(
+            CAPABILITIES,
+            max_run=self._settings.consumer_timeout,
+            max_run_hint=f"RabbitMQ {self._server_version} ends what is held longer than its consumer_timeout: raise "
+            "that in rabbitmq.conf, and say so here with the option consumer_timeout, or use RabbitMQ 3.12 or later",
+        )
+
+    @property
+    def place(self) -> str:
+        return str(self._place)
+
+    @property
+    def versions(self) -> Mapping[str, str]:
+        found = {name: version(name) for name in ("aio-pika", "aiormq")}
+        if self._server_version:
+            found["server"] = f"rabbitmq {self._server_version}"
+        return found
+
+    def clone(self) -> "RabbitBackend":
+        return RabbitBackend(self._place, self._settings, self._management)
+
+    def driver(self, prefix: str, *, lease_seconds: float = 30.0) -> RabbitDriver:
+        """Leases last as long as the connection: ``lease_seconds`` has no meaning here."""
+        topology = Topology(prefix)
+
+        def lane() -> tuple[LoopThread, Lane]:
+            if self._open is None:
+                raise BackendUnavailable(f"{self._place} is not open")
+            return self._open.thread, self._open.lane(topology, self._can_hold_long)
+
+        return RabbitDriver(lane)
+
+    def _can_hold_long(self) -> bool:
+        return _numbers(self._server_version) >= _HOLDS_LONG
+
+    async def open(self) -> None:
+        opened = Opened(self._place, self._settings, self._management)
+        try:
+            self._server_version = await opened.connect()
+            if _numbers(self._server_version) < _OLDEST:
+                oldest = ".".join(map(str, _OLDEST))
+                raise BackendError(
+                    f"{self._place} is rabbitmq {self._server_version}; headrace needs {oldest} or later"
+                )
+        except BaseException:
+            await opened.close()
+            raise
+        self._open = opened
+
+    async def close(self) -> None:
+        opened, self._open = self._open, None
+        if opened is not None:
+            await opened.close()
+
+    async def check(self) -> Sequence[str]:
+        return await self._management.check() if self._management is not None else ()
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    """A version's first two numbers."""
+    return tuple(int(part) for part in text.split(".")[:2] if part.isdecimal())

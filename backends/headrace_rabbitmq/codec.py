@@ -1,0 +1,106 @@
+"""Messages as AMQP carries them, and back.
+
+Id and job name are the properties ``message_id`` and ``type``, the body is the body. All else a
+message seldom has; then the one header ``headrace`` holds it as JSON, readable for people who
+look into a queue. Nothing that the broker adds, as ``x-death``, is ever sent again: it would take
+a message that comes back for one that goes in circles, and drop it.
+
+A message that somebody else published, without an id or with other headers, is a message all the
+same, so that core can settle it: its queue goes on.
+"""
+
+import hashlib
+import uuid
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+import msgspec
+from aiormq.abc import DeliveredMessage
+from pamqp.commands import Basic
+from pamqp.common import FieldTable
+
+from headrace.driver import NO_HEADERS, Message, Note
+
+#: The header with what most messages do not have.
+_HEADER: Final = "headrace"
+
+#: The headers where a quorum queue counts the deliveries before this one that ended unsettled: until 4.2, and
+#: from 4.3 on, where the first has only those that were rejected.
+_DELIVERIES: Final = ("x-delivery-count", "x-acquired-count")
+
+#: Survives a restart of the broker.
+_PERSISTENT: Final = 2
+
+#: Bytes of the protocol's short strings, which properties are.
+_SHORT: Final = 255
+
+
+class _More(msgspec.Struct, omit_defaults=True, frozen=True, gc=False):
+    """What the header holds. ``id`` and ``name`` only where they are too long to be properties."""
+
+    attempt: int = 0
+    deaths: int = 0
+    headers: Mapping[str, str] = NO_HEADERS
+    note: Note | None = None
+    deliveries: int = 0  #: that ended unsettled before the message was published anew, though nobody had written it
+    id: str | None = None
+    name: str | None = None
+
+
+_encoder: Final = msgspec.json.Encoder()
+_decoder: Final = msgspec.json.Decoder(_More)
+
+#: What most messages have.
+_NOTHING: Final = _More()
+
+
+class Parcel(NamedTuple):
+    """A message on its way to an exchange."""
+
+    exchange: str
+    routing_key: str
+    level: int  #: that its way begins at, if it is delayed
+    properties: Basic.Properties
+    body: bytes
+
+
+def properties(message: Message, deliveries: int = 0) -> Basic.Properties:
+    """A message but for its body. Its delay is no part of it; ``deliveries``: that have ended unsettled so far."""
+    found = Basic.Properties(message_id=message.id, message_type=message.name, delivery_mode=_PERSISTENT)
+    long_id, long_name = len(message.id) * 4 > _SHORT, len(message.name) * 4 > _SHORT  # a character has at most four
+    more = _More(message.attempt, message.deaths, message.headers, message.note, deliveries)
+    if long_id:
+        found.message_id = hashlib.sha256(message.id.encode()).hexdigest()  # an unroutable one comes back by it
+        more = msgspec.structs.replace(more, id=message.id)
+    if long_name:
+        found.message_type = None
+        more = msgspec.structs.replace(more, name=message.name)
+    if more != _NOTHING:
+        headers: FieldTable = {_HEADER: _encoder.encode(more).decode()}
+        found.headers = headers
+    return found
+
+
+def received(delivered: DeliveredMessage) -> tuple[Message, int]:
+    """A message as it was received, whoever published it, and how many deliveries before this one ended unsettled."""
+    found = delivered.header.properties
+    headers = found.headers or {}
+    more = _read(headers[_HEADER]) if _HEADER in headers else _NOTHING
+    message = Message(
+        id=more.id or found.message_id or uuid.uuid4().hex,
+        name=more.name or found.message_type or "",
+        body=delivered.body,
+        attempt=more.attempt,
+        deaths=more.deaths,
+        headers=more.headers or NO_HEADERS,
+        note=more.note,
+    )
+    counts = (headers.get(name) for name in _DELIVERIES)
+    return message, more.deliveries + max((each for each in counts if isinstance(each, int)), default=0)
+
+
+def _read(value: Any) -> _More:
+    try:
+        return _decoder.decode(value)
+    except (TypeError, msgspec.MsgspecError):  # somebody else's header
+        return _NOTHING

@@ -1,0 +1,1 @@
+"""Reaching RabbitMQ: where it is, one connection to it, and the channels on that."""

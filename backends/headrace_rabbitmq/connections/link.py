@@ -1,0 +1,178 @@
+"""One connection to the broker: made when it is needed, and again after it broke.
+
+Nobody tries to reconnect in the background: a call that finds no connection makes one, or fails as
+unavailable, and core calls again with a growing pause. Calls that come while one is being made
+wait for that one.
+"""
+
+import asyncio
+import contextlib
+import logging
+import ssl
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import Any, Final
+
+import pamqp.frame
+from aiormq import Channel, Connection, exceptions
+from pamqp import commands
+from pamqp.base import Frame
+
+from headrace.errors import BackendError, BackendUnavailable
+from headrace_rabbitmq.connections.channel import AnyChannel, open_channel
+from headrace_rabbitmq.connections.lenient import UNREADABLE, LenientTransport
+from headrace_rabbitmq.connections.place import Place
+from headrace_rabbitmq.connections.tls import context, trouble
+from headrace_rabbitmq.errors import FOREIGN, translate, translated
+from headrace_rabbitmq.settings import RabbitSettings
+
+#: Seconds to take leave of the broker.
+_LEAVE: Final = 2.0
+
+#: What aiormq logs of connections, it also tells by its errors, which reach our callers.
+_LOGGER: Final = logging.getLogger("aiormq")
+
+
+class _TellingConnection(Connection):
+    """A connection that tells why a vhost was refused: aiormq takes the broker's answer for a broken frame."""
+
+    @staticmethod
+    async def _rpc(request: Frame, writer: Any, frame_receiver: Any, wait_response: bool = True) -> Any:
+        if not isinstance(request, commands.Connection.Open):
+            return await Connection._rpc(request, writer, frame_receiver, wait_response)
+        writer.write(pamqp.frame.marshal(request, 0))
+        await writer.drain()
+        _, _, frame = await frame_receiver.get_frame()
+        if isinstance(frame, commands.Connection.Close):
+            if frame.reply_code == 530:
+                raise exceptions.ConnectionNotAllowed(frame.reply_text)
+            raise exceptions.ConnectionClosed(frame.reply_code, frame.reply_text)
+        return frame
+
+
+class Link:
+    """A connection for one purpose. Belongs to the event loop of the backend's thread."""
+
+    def __init__(self, place: Place, settings: RabbitSettings, purpose: str) -> None:
+        self.place = place
+        self.timeout = settings.timeout_seconds
+        self._settings = settings
+        self._purpose = purpose
+        self._connection: Connection | None = None
+        self._connecting: asyncio.Task[Connection] | None = None
+        self._leaving: set[asyncio.Task[None]] = set()  #: kept, since the event loop alone would forget them
+        self._is_lenient = False  #: since something came that could not be decoded
+        self._first = 0  #: the host to try first: the one that answered last
+        if _LOGGER.level == logging.NOTSET:
+            _LOGGER.setLevel(logging.CRITICAL)
+
+    async def connection(self) -> Connection:
+        """The connection, made if there is none. Raises `BackendError`."""
+        if self._connection is not None and self._connection.is_opened:
+            return self._connection
+        if self._connecting is None:
+            self._connecting = asyncio.create_task(self._connect())
+            self._connecting.add_done_callback(self._connected)
+        return await asyncio.shield(self._connecting)
+
+    def _connected(self, task: "asyncio.Task[Connection]") -> None:
+        self._connecting = None
+        if not task.cancelled() and task.exception() is None:
+            self._connection = task.result()
+            self._connection.closing.add_done_callback(self._ended)
+
+    def _ended(self, closing: "asyncio.Future[object]") -> None:
+        if not closing.cancelled() and isinstance(closing.exception(), UNREADABLE):
+            self._is_lenient = True
+
+    async def _connect(self) -> Connection:
+        hosts = self.place.hosts
+        errors: list[BackendError] = []
+        for step in range(len(hosts)):
+            at = (self._first + step) % len(hosts)
+            try:
+                connection = await self._connect_to(*hosts[at])
+            except BackendError as error:
+                if not isinstance(error, BackendUnavailable):
+                    raise
+                errors.append(error)
+            else:
+                self._first = at
+                return connection
+        raise errors[0]
+
+    async def _connect_to(self, host: str, port: int) -> Connection:
+        url = self.place.url(host, port, self._settings.heartbeat)
+        secured: ssl.SSLContext | None = context(self._settings) if self.place.tls else None
+        try:
+            async with asyncio.timeout(max(1.0, self.timeout / len(self.place.hosts))):
+                transport = LenientTransport(tls=self.place.tls) if self._is_lenient else None
+                connection = _TellingConnection(url, context=secured, transport_factory=transport)
+                await connection.connect(
+                    {"product": "headrace", "version": version("headrace"), "connection_name": self._purpose}
+                )
+                await connection.connected.wait()
+                return connection
+        except FOREIGN as error:
+            found = translate(error, self.place)
+            if isinstance(found, BackendUnavailable):
+                found = await trouble(self.place, host, port) or found
+            raise found from error
+
+    async def channel(self, make: Callable[[Connection, int], AnyChannel]) -> AnyChannel:
+        """Open a channel. Raises `BackendError`."""
+        connection = await self.connection()
+        with translated(self.place):
+            try:
+                async with asyncio.timeout(self.timeout):
+                    return await open_channel(connection, make)
+            except TimeoutError:
+                if connection is self._connection:
+                    self.drop()
+                raise
+
+    async def until_unblocked(self) -> None:
+        """Wait until the broker takes messages. Raises `BackendUnavailable` if it goes on blocking publishers."""
+        connection = await self.connection()
+        try:
+            async with asyncio.timeout(self.timeout):
+                await connection.ready()
+        except TimeoutError as error:
+            raise BackendUnavailable(
+                f"{self.place} takes no messages while it is short of memory or disk: look at its alarms"
+            ) from error
+
+    def drop(self) -> None:
+        """Give up the connection, on which there was no answer: the next call makes another one."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            self._leave(connection)
+
+    def abandon(self, channel: Channel) -> None:
+        """Give up a channel on which there was no answer. Opening the next one shows how the connection does."""
+        self._leave(channel)
+
+    def _leave(self, what: Connection | Channel) -> None:
+        task = asyncio.create_task(_leave(what))
+        task.add_done_callback(self._leaving.discard)
+        self._leaving.add(task)
+
+    @property
+    def server_version(self) -> str:
+        """The broker's version, as it told it when it was connected to."""
+        properties = self._connection.server_properties if self._connection is not None else None
+        return str((properties or {}).get("version", ""))
+
+    async def close(self) -> None:
+        """Take leave of the broker, if it listens."""
+        if self._connecting is not None:
+            self._connecting.cancel()
+        self.drop()
+        if self._leaving:
+            await asyncio.wait(self._leaving)
+
+
+async def _leave(what: Connection | Channel) -> None:
+    with contextlib.suppress(*FOREIGN):
+        async with asyncio.timeout(_LEAVE):
+            await what.close(exceptions.AMQPConnectionError("given up"))

@@ -1,0 +1,397 @@
+"""What is fetched of one queue: on demand, and no more than will be taken soon.
+
+A consumer gets messages pushed as long as it has credit: so many beyond those that it was given
+and that are not acked. What comes lies in a buffer until somebody takes it. Three rules keep
+messages from lying in the hands of a worker that does not run them:
+
+* A consumer exists only while somebody pops or waits, and a moment longer.
+* It begins with as much credit as is asked for. Credit of a live consumer cannot be changed on
+  a quorum queue, so one whose credit is used up while more is asked for is cancelled, and
+  another one begun with more; what the first was given stays in our hands.
+* What has lain in the buffer for a second goes back. It is published anew, confirmed, and only
+  then acked: simply returned, it would count as one more delivery that died.
+
+A message that is on its way to a consumer in the moment when that is cancelled is returned by the
+broker, and counted. So a consumer is cancelled when its credit is used up or nothing waits; then
+only a message that was pushed in that very moment has a delivery counted that nobody saw.
+"""
+
+import asyncio
+import contextlib
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Coroutine
+from typing import Any, Final, NamedTuple
+
+from aiormq.abc import DeliveredMessage
+from pamqp import commands
+
+from headrace.errors import BackendError
+from headrace_rabbitmq.codec import received
+from headrace_rabbitmq.connections.link import Link
+from headrace_rabbitmq.desk import Declared
+from headrace_rabbitmq.errors import translate
+from headrace_rabbitmq.frames import Consume, QueuePurge
+from headrace_rabbitmq.holding import Hold, Receipt, settle
+from headrace_rabbitmq.publishing import Publisher
+from headrace_rabbitmq.topology import Topology
+
+#: Seconds that a delivery may lie here before it goes back, and that a consumer outlives the last pop.
+_SURPLUS: Final = 1.0
+
+#: Seconds that a consumer without credit is left alone when more is asked for: acks are mostly on their way.
+_ACKS_COME: Final = 0.003
+
+#: Credit is given exactly up to this; above, twice what is asked for, so that it seldom has to be changed.
+_EXACT: Final = 32
+
+#: The most credit: twice the largest batch.
+_MOST: Final = 2048
+
+#: Seconds until the broker is asked again whether something is ready, though we have credit; and for how long at most.
+_ON_ITS_WAY: Final = 0.02
+_CATCH_UP: Final = 1.0
+
+#: Seconds that a channel must have lived: one that ends sooner is not simply opened again.
+_SHORT_LIFE: Final = 1.0
+
+#: The longest that a delivery may be held, in milliseconds, where a consumer may say so: a year.
+_CONSUMER_TIMEOUT: Final = 365 * 24 * 3600 * 1000
+
+
+class Delivered(NamedTuple):
+    """A delivery that nobody has popped yet."""
+
+    receipt: Receipt
+    message: DeliveredMessage
+    came: float
+
+
+class _Consumer:
+    """The live consumer of a channel."""
+
+    def __init__(self, tag: str, prefetch: int) -> None:
+        self.tag = tag
+        self.prefetch = prefetch
+        self.first: int | None = None  #: the number of its first delivery
+        self.out = 0  #: how many of its deliveries are not settled
+
+    @property
+    def credit(self) -> int:
+        return self.prefetch - self.out
+
+
+class Feed:
+    """Fills one queue's buffer. Belongs to the event loop of the backend's thread, but for its public attributes."""
+
+    def __init__(
+        self,
+        link: Link,
+        declared: Declared,
+        topology: Topology,
+        publisher: Publisher,
+        can_hold_long: Callable[[], bool],
+    ) -> None:
+        """``can_hold_long``: whether the broker lets a consumer say how long it may hold a delivery."""
+        self.buffer: deque[Delivered] = deque()  #: appended to here, taken from anywhere: a deque's steps are whole
+        self.touched = 0.0  #: when somebody last popped
+        self.heard = 0.0  #: when the broker last said anything
+        self.is_exhausted = False  #: whether the consumer's credit is used up
+        self.on_arrival: Callable[[], object] = lambda: None  #: called here when something is in the buffer
+        self.on_failure: Callable[[BackendError], object] = lambda error: None  #: called here when nothing can come
+        self._link = link
+        self._declared = declared
+        self._topology = topology
+        self._publisher = publisher
+        self._can_hold_long = can_hold_long
+        self._waits: dict[object, int] = {}  #: how many deliveries each waiting call wants
+        self._hold: Hold | None = None
+        self._opened = 0.0
+        self._consumer: _Consumer | None = None
+        self._consumers = 0
+        self._arrival = asyncio.Event()
+        self._changing = asyncio.Lock()  #: held by whoever changes the consumer
+        self._returning = asyncio.Lock()  #: held by whoever gives back; taken before the other one
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._is_supplying = False
+
+    # Demand.
+
+    def begin(self, caller: object, limit: int) -> None:
+        """Somebody waits for so many deliveries."""
+        self._waits[caller] = limit
+        self.adjust()
+
+    def finish(self, caller: object) -> None:
+        """Somebody waits no longer."""
+        del self._waits[caller]
+        self._arm()
+
+    def grow(self, limit: int) -> None:
+        """Somebody popped and would have liked more, at a moment when no more could come."""
+        self._spawn(self._replace(limit))
+
+    async def _replace(self, limit: int) -> None:
+        async with self._changing:
+            if self._hold is not None and self._consumer is not None and self._consumer.credit <= 0:
+                await self._change(self._hold, _class(limit))
+
+    def adjust(self, *, patient: bool = True) -> None:
+        """Have a consumer with credit if somebody waits and nothing is there."""
+        if not self._waits or self.buffer or self._is_supplying:
+            return
+        if self._consumer is not None:
+            if self._consumer.credit > 0:
+                return
+            if patient:
+                asyncio.get_running_loop().call_later(_ACKS_COME, lambda: self.adjust(patient=False))
+                return
+        self._is_supplying = True
+        self._spawn(self._supply())
+
+    async def _supply(self) -> None:
+        try:
+            async with self._changing:
+                wanted = sum(self._waits.values())
+                if wanted and (self._consumer is None or self._consumer.credit <= 0):
+                    await self._change(await self._open(), _class(wanted))
+        except BackendError as error:
+            self.on_failure(error)
+            return
+        finally:
+            self._is_supplying = False
+        self.adjust()
+
+    async def look(self, limit: int) -> None:
+        """Have in the buffer what there is now, without waiting for more to come. Raises `BackendError`."""
+        async with self._changing:
+            hold = await self._open()
+            ready = await self._catch_up(hold, lambda: bool(self.buffer))
+            if ready and not self.buffer:
+                await self._change(hold, _class(min(limit, ready)))
+                await self._catch_up(hold, lambda: bool(self.buffer))
+        self.touched = time.monotonic()
+        self._arm()
+
+    async def _catch_up(self, hold: Hold, enough: Callable[[], bool] = lambda: False) -> int:
+        """Wait for what the broker has sent or is about to send; how many are ready that there is no credit for."""
+        deadline = time.monotonic() + _CATCH_UP
+        while True:
+            ready = await self._count(hold)
+            if not ready or enough() or time.monotonic() > deadline:
+                return ready
+            if self._consumer is None or self._consumer.credit <= 0:
+                return ready
+            # Acks of ours have just given it credit.
+            self._arrival.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_ON_ITS_WAY):
+                    await self._arrival.wait()
+
+    async def _count(self, hold: Hold) -> int:
+        """How many are ready. It declares the queue if it is not there; what was sent by then has come by now."""
+        answer = await hold.ask(self._topology.declare(self._topology.waiting))
+        await self._let_come(hold)
+        self.heard = time.monotonic()
+        return answer.message_count or 0
+
+    async def _let_come(self, hold: Hold) -> None:
+        """Wait for what the broker's channel was sent while it had the answer to another question made.
+
+        It sends that answer first. What it is asked here means nothing, and only comes after all that.
+        """
+        if self._consumer is not None:
+            await hold.ask(commands.Channel.Flow(active=True))
+
+    # The consumer.
+
+    async def _open(self) -> Hold:
+        if self._hold is not None and not self._hold.is_over:
+            return self._hold
+        await self._declared.ensure(self._topology.waiting)
+        hold = Hold(self._link, self._topology.waiting)
+        await hold.open(
+            lambda message: self._receive(hold, message),
+            on_settled=self._settled,
+            on_cancel=lambda: self._cancelled(hold),
+            on_end=lambda error: self._ended(hold, error),
+        )
+        self._hold, self._consumer = hold, None
+        self._opened = time.monotonic()
+        return hold
+
+    async def _change(self, hold: Hold, prefetch: int) -> None:
+        """Have a consumer with so much credit. Raises `BackendError`."""
+        await self._cancel(hold)
+        self._consumers += 1
+        consumer = self._consumer = _Consumer(f"headrace-{self._consumers}", prefetch)
+        arguments: dict[str, Any] = {"x-consumer-timeout": _CONSUMER_TIMEOUT} if self._can_hold_long() else {}
+        frame = Consume(queue=self._topology.waiting, consumer_tag=consumer.tag, arguments=arguments)
+        try:
+            await hold.consume(frame, prefetch)
+        except BaseException:
+            if self._consumer is consumer:
+                self._consumer = None
+            raise
+        self.heard = time.monotonic()
+        self._arm()
+
+    async def _cancel(self, hold: Hold) -> None:
+        if self._consumer is not None:
+            await hold.ask(commands.Basic.Cancel(consumer_tag=self._consumer.tag))
+            self._consumer = None
+            self.is_exhausted = False
+
+    def _receive(self, hold: Hold, delivered: DeliveredMessage) -> None:
+        consumer = self._consumer
+        tag = delivered.delivery_tag or 0
+        if consumer is not None:
+            if consumer.first is None:
+                consumer.first = tag
+            consumer.out += 1
+            self.is_exhausted = consumer.out >= consumer.prefetch
+        self.heard = came = time.monotonic()
+        self.buffer.append(Delivered(Receipt(hold, tag), delivered, came))
+        self._arrival.set()
+        self.on_arrival()
+        if self._timer is None:
+            self._arm()
+
+    def _settled(self, tag: int) -> None:
+        consumer = self._consumer
+        if consumer is not None and consumer.first is not None and tag >= consumer.first:
+            consumer.out -= 1
+            self.is_exhausted = False
+
+    def _cancelled(self, hold: Hold) -> None:
+        """The broker ended the consumer: its queue was deleted, or its deliveries were held for too long."""
+        self._declared.forget()
+        hold.give_up()
+        self._ended(hold, None)
+
+    def _ended(self, hold: Hold, error: BaseException | None) -> None:
+        """The channel is no more, and nothing that came on it is ours."""
+        if self._hold is not hold:
+            return
+        self._hold = self._consumer = None
+        self.is_exhausted = False
+        self.buffer.clear()
+        if error is not None and time.monotonic() - self._opened < _SHORT_LIFE:
+            self.on_failure(translate(error, self._link.place))
+        else:
+            self.adjust()
+
+    # What is too much.
+
+    def _arm(self) -> None:
+        """Look again when a delivery will have lain too long, or the consumer will be of no more use."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        moments = []
+        if self.buffer:
+            moments.append(self.buffer[0].came)
+        if self._consumer is not None and not self._waits:
+            moments.append(self.touched)
+        if moments:
+            after = max(0.0, min(moments) + _SURPLUS - time.monotonic())
+            self._timer = asyncio.get_running_loop().call_later(after, self._tidy)
+
+    def _tidy(self) -> None:
+        self._timer = None
+        old = time.monotonic() - _SURPLUS
+        is_surplus = bool(self.buffer) and self.buffer[0].came <= old
+        if is_surplus or (self._consumer is not None and not self._waits and self.touched <= old):
+            self._spawn(self._shrink(old))
+        else:
+            self._arm()
+
+    async def withdraw(self) -> None:
+        """Hold nothing but what was popped. Raises `BackendError`."""
+        await self._shrink(math.inf)
+
+    async def _shrink(self, latest: float) -> None:
+        """Give back what came until then, and have no consumer that would bring more before somebody waits."""
+        async with self._returning:
+            surplus = self._drain(latest)
+            async with self._changing:
+                if self._hold is not None and self._consumer is not None and (surplus or not self._waits):
+                    await self._catch_up(self._hold)
+                    await self._cancel(self._hold)
+            await self._give_back([*surplus, *self._drain(latest)])
+        self.adjust()
+        self._arm()
+
+    def _drain(self, latest: float = math.inf) -> list[Delivered]:
+        """Take what came until then."""
+        drained = []
+        with contextlib.suppress(IndexError):  # callers take from it, too
+            while self.buffer[0].came <= latest:
+                drained.append(self.buffer.popleft())
+        return drained
+
+    async def _give_back(self, surplus: Collection[Delivered]) -> None:
+        """Let others have messages, as if they had not been delivered."""
+        claimed = [each for each in surplus if each.receipt.claim()]
+        if not claimed:
+            return
+        parcels = []
+        for each in claimed:
+            message, deliveries = received(each.message)
+            parcels.append(self._publisher.parcel(message, deliveries=deliveries))
+        stored: set[Receipt] = set()
+        try:
+            results = await self._publisher.send(parcels)
+            stored = {each.receipt for each, result in zip(claimed, results, strict=True) if result is None}
+        except BackendError:
+            pass  # they stay here, and are tried again
+        finally:
+            now = time.monotonic()
+            for each in reversed(claimed):
+                if each.receipt not in stored and not each.receipt.hold.is_over:
+                    each.receipt.release()
+                    self.buffer.appendleft(each._replace(came=now))
+        await settle(stored)
+
+    async def flush(self) -> int:
+        """Delete what waits: in the broker, on its way, and here; how many."""
+        async with self._returning:
+            async with self._changing:
+                hold = await self._open()
+                answer = await hold.ask(QueuePurge(queue=self._topology.waiting))
+                await self._let_come(hold)
+            claimed = [each.receipt for each in self._drain() if each.receipt.claim()]
+            await settle(claimed)
+        return (answer.message_count or 0) + len(claimed)
+
+    async def give_up(self) -> None:
+        """End the channel, and the receipts of all that came on it."""
+        async with self._changing:
+            hold = self._hold
+            if hold is not None:
+                self._ended(hold, None)
+                hold.give_up()
+
+    async def close(self) -> None:
+        """Give back what nobody has popped, while the connections are still there."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        await self._shrink(math.inf)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: "asyncio.Task[Any]") -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # a connection that broke: whoever waits hears of it by the end of the channel
+
+
+def _class(wanted: int) -> int:
+    """The credit of a consumer of which so much is asked."""
+    return wanted if wanted <= _EXACT else min(_MOST, 1 << (2 * wanted - 1).bit_length())

@@ -1,0 +1,145 @@
+"""What one channel has been given and has not acked: the deliveries that its receipts stand for.
+
+Owns which of them are valid. A channel is a lease: when it ends, by whatever cause, all of them are over.
+"""
+
+import asyncio
+from collections.abc import Callable, Collection
+from typing import Any, NamedTuple
+
+from aiormq.abc import DeliveredMessage
+from pamqp import commands
+from pamqp.base import Frame
+
+from headrace_rabbitmq.connections.channel import DeliveryChannel
+from headrace_rabbitmq.connections.link import Link
+from headrace_rabbitmq.errors import translated
+
+
+class Receipt(NamedTuple):
+    """Proof of one delivery, for as long as its channel lives."""
+
+    hold: "Hold"
+    tag: int
+
+    def claim(self) -> bool:
+        """Take it upon oneself to settle the delivery; false if it is over, or another has done so."""
+        return self.hold.claim(self.tag)
+
+    def release(self) -> None:
+        """The delivery could not be settled; whoever has its receipt may try again."""
+        self.hold.release(self.tag)
+
+
+class Hold:
+    """Belongs to the event loop of the backend's thread, but for `Receipt`, which anybody may have."""
+
+    def __init__(self, link: Link, queue: str) -> None:
+        self._link = link
+        self._queue = queue
+        self.channel: DeliveryChannel
+        self._unacked: dict[int, bool] = {}  #: numbers in rising order; whether somebody is about to settle it
+        self._on_settled: Callable[[int], object]
+
+    async def open(
+        self,
+        on_delivery: Callable[[DeliveredMessage], object],
+        *,
+        on_settled: Callable[[int], object] = lambda tag: None,
+        on_cancel: Callable[[], object] = lambda: None,
+        on_end: Callable[[BaseException | None], object] = lambda error: None,
+    ) -> None:
+        """Open the channel; ``on_cancel``: the broker ended a consumer. Raises `BackendError`."""
+
+        def receive(message: DeliveredMessage) -> None:
+            self._unacked[message.delivery_tag or 0] = False
+            on_delivery(message)
+
+        def end(closing: "asyncio.Future[Any]") -> None:
+            self._unacked.clear()
+            on_end(None if closing.cancelled() else closing.exception())
+
+        self._on_settled = on_settled
+        self.channel = await self._link.channel(lambda connection, number: DeliveryChannel(connection, number, receive))
+        self.channel.on_consumer_cancel_callbacks.add(lambda _: on_cancel())
+        self.channel.closing.add_done_callback(end)
+
+    def is_of(self, link: Link, queue: str) -> bool:
+        return self._link is link and self._queue == queue
+
+    @property
+    def held(self) -> int:
+        """How many deliveries are not acked."""
+        return len(self._unacked)
+
+    @property
+    def is_over(self) -> bool:
+        return self.channel.is_closed
+
+    def claim(self, tag: int) -> bool:
+        if self._unacked.get(tag, True):
+            return False
+        self._unacked[tag] = True
+        return True
+
+    def release(self, tag: int) -> None:
+        if tag in self._unacked:
+            self._unacked[tag] = False
+
+    async def settle(self, tags: Collection[int]) -> None:
+        """Ack what was claimed. Raises `BackendError` if the broker may not have heard of it.
+
+        One frame acks all up to a number. It is used as far as none below that is still held.
+        """
+        acked = {tag for tag in tags if tag in self._unacked}
+        if not acked:
+            return
+        upto = 0
+        for tag in self._unacked:
+            if tag not in acked:
+                break
+            upto = tag
+        for tag in acked:
+            del self._unacked[tag]
+            self._on_settled(tag)
+        with translated(self._link.place):
+            async with asyncio.timeout(self._link.timeout):
+                await self.channel.ack(sorted(tag for tag in acked if tag > upto), upto)
+
+    async def ask(self, frame: Frame) -> Any:
+        """Send a frame and give the answer. All that was delivered before it has come in by then.
+
+        Raises `BackendError`; after silence the connection is given up.
+        """
+        with translated(self._link.place):
+            try:
+                async with asyncio.timeout(self._link.timeout):
+                    return await self.channel.rpc(frame)
+            except TimeoutError:
+                self._link.drop()
+                raise
+
+    async def consume(self, consume: commands.Basic.Consume, prefetch: int) -> None:
+        """Begin a consumer that is given so many messages beyond what is held already. Raises `BackendError`."""
+        await self.ask(commands.Basic.Qos(prefetch_count=prefetch))
+        assert consume.consumer_tag is not None
+        self.channel.consumers[consume.consumer_tag] = _received_elsewhere
+        await self.ask(consume)
+
+    def give_up(self) -> None:
+        """End the channel; what it holds goes back to the queue, and counts as not settled."""
+        self._unacked.clear()
+        self._link.abandon(self.channel)
+
+
+async def _received_elsewhere(message: DeliveredMessage) -> None:
+    """What aiormq would call; it has to know which consumers there are, to answer when the broker ends one."""
+
+
+async def settle(receipts: Collection[Receipt]) -> None:
+    """Ack deliveries that were claimed, whatever channels they came on. Raises `BackendError`."""
+    by_hold: dict[Hold, list[int]] = {}
+    for hold, tag in receipts:
+        by_hold.setdefault(hold, []).append(tag)
+    for hold, tags in by_hold.items():
+        await hold.settle(tags)

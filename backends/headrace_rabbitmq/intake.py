@@ -1,0 +1,126 @@
+"""How callers get deliveries of one queue: out of a buffer, or by sleeping until something is in it.
+
+Lives on the callers' event loop. What fills the buffer, and empties it of what nobody takes, is
+`headrace_rabbitmq.feed`, in the backend's thread.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from typing import Final, TypeVar
+
+from headrace.errors import BackendError
+from headrace_rabbitmq.feed import Delivered, Feed
+from headrace_rabbitmq.thread import LoopThread
+
+T = TypeVar("T")
+
+#: Seconds without a word of the broker after which an idle call asks it for one: a connection can break in silence.
+_SILENCE: Final = 5.0
+
+
+class Intake:
+    """One queue's deliveries, for all who pop them."""
+
+    def __init__(self, thread: LoopThread, feed: Feed) -> None:
+        self._thread = thread
+        self._feed = feed
+        self._buffer = feed.buffer
+        self._sleepers: set[asyncio.Future[None]] = set()
+        self._is_told = False  #: whether the thread has told of deliveries that the sleepers have not heard of
+        feed.on_arrival = self._arrived
+        feed.on_failure = lambda error: thread.tell(self._fail, error)
+
+    async def pop(self, limit: int, wait: float) -> list[Delivered]:
+        """Take at most ``limit`` deliveries, waiting for the first. Cancelled, it takes nothing."""
+        taken = self._take(limit)
+        if not taken:
+            taken = await self._come(limit, wait, lambda: self._take(limit))
+        elif len(taken) < limit and self._feed.is_exhausted:
+            self._thread.post(self._feed.grow, limit)
+        self._feed.touched = time.monotonic()
+        return taken
+
+    async def withdraw(self, popped: Sequence[Delivered]) -> None:
+        """Hold nothing but what was just popped: something among that ended workers before, and may end this one.
+
+        What lay here would have that counted as a death of its own. Cancelled, it takes the popped back.
+        """
+        try:
+            await self._thread.call(self._feed.withdraw())
+        except BackendError:
+            pass  # what was popped is over, too, as whoever settles it will hear
+        except asyncio.CancelledError:
+            self._buffer.extendleft(each for each in reversed(popped) if not each.receipt.hold.is_over)
+            raise
+
+    async def wait_ready(self, seconds: float) -> bool:
+        """Wait until there is something to take."""
+        found = bool(self._buffer) or await self._come(1, seconds, lambda: bool(self._buffer))
+        self._feed.touched = time.monotonic()
+        return found
+
+    def _take(self, limit: int) -> list[Delivered]:
+        taken: list[Delivered] = []
+        with contextlib.suppress(IndexError):  # the thread may have given back what was there a moment ago
+            while len(taken) < limit:
+                taken.append(self._buffer.popleft())
+        return taken
+
+    async def _come(self, limit: int, wait: float, look: Callable[[], T]) -> T:
+        """What ``look`` finds once there is something in the buffer, or when the time is over."""
+        if wait <= 0:
+            await self._thread.call(self._feed.look(limit))
+            return look()
+        found = await self._sleep(limit, wait, look)
+        if not found and time.monotonic() - self._feed.heard > _SILENCE:
+            await self._thread.call(self._feed.look(limit))
+            found = look()
+        return found
+
+    async def _sleep(self, limit: int, wait: float, look: Callable[[], T]) -> T:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + wait
+        caller = object()
+        self._thread.post(self._feed.begin, caller, limit)
+        try:
+            while True:
+                sleeper: asyncio.Future[None] = loop.create_future()
+                timer = loop.call_at(deadline, _wake, sleeper)
+                self._sleepers.add(sleeper)
+                try:
+                    # Only now that it would be woken: nothing comes in between.
+                    if found := look():
+                        return found
+                    await sleeper
+                finally:
+                    timer.cancel()
+                    self._sleepers.discard(sleeper)
+                if loop.time() >= deadline:
+                    return look()
+                self._thread.post(self._feed.adjust)  # another may take what came
+        finally:
+            self._feed.touched = time.monotonic()
+            self._thread.post(self._feed.finish, caller)
+
+    def _arrived(self) -> None:
+        """In the thread: something is in the buffer."""
+        if self._sleepers and not self._is_told:
+            self._is_told = True
+            self._thread.tell(self._wake_all)
+
+    def _wake_all(self) -> None:
+        self._is_told = False
+        for sleeper in self._sleepers:
+            _wake(sleeper)
+
+    def _fail(self, error: BackendError) -> None:
+        for sleeper in self._sleepers:
+            if not sleeper.done():
+                sleeper.set_exception(error)
+
+
+def _wake(sleeper: "asyncio.Future[None]") -> None:
+    if not sleeper.done():
+        sleeper.set_result(None)

@@ -1,0 +1,140 @@
+"""Publishing for one queue: every message confirmed, none unroutable, none waited for without end."""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from aiormq import exceptions
+
+from headrace.driver import Message
+from headrace.errors import BackendError, BackendUnavailable
+from headrace_rabbitmq.codec import Parcel, properties
+from headrace_rabbitmq.connections.channel import Outcome, PublishChannel
+from headrace_rabbitmq.connections.link import Link
+from headrace_rabbitmq.desk import Declared
+from headrace_rabbitmq.errors import translated
+from headrace_rabbitmq.topology import Topology, highest_level, routing_key
+
+#: Messages that are sent before their confirms are waited for.
+_WINDOW: Final = 250
+
+#: Bytes of the same.
+_WINDOW_BYTES: Final = 4 * 2**20
+
+#: What is sent again: what had no queue, which is declared then; and what a queue did not take, which is just
+#: starting, or choosing its leader.
+_AGAIN: Final = frozenset({Outcome.RETURNED, Outcome.REFUSED})
+
+#: Seconds that such a queue gets before it is sent to again.
+_PAUSE: Final = 0.05
+
+
+class Publisher:
+    """Belongs to the event loop of the backend's thread. One channel, so that a refusal hurts no other queue."""
+
+    def __init__(self, link: Link, declared: Declared, topology: Topology) -> None:
+        self._link = link
+        self._declared = declared
+        self._topology = topology
+        self._channel: PublishChannel | None = None
+        self._opening = asyncio.Lock()
+
+    def parcel(self, message: Message, queue: str = "", deliveries: int = 0) -> Parcel:
+        """A message for a queue, or else for ``waiting`` or the level where its delay begins."""
+        found = properties(message, deliveries)
+        if queue or not message.delay:
+            return Parcel("", queue or self._topology.waiting, 0, found, message.body)
+        level = highest_level(message.delay)
+        return Parcel(self._topology.level(level), routing_key(message.delay), level, found, message.body)
+
+    async def store(self, messages: Sequence[Message], queue: str = "") -> list[BackendError | None]:
+        """Publish messages, to a queue or each by its delay. As `send`."""
+        return await self.send([self.parcel(each, queue) for each in messages])
+
+    async def send(self, parcels: Sequence[Parcel]) -> list[BackendError | None]:
+        """Publish, and for each tell what went wrong. Raises `BackendError` if nothing was sent."""
+        results: list[BackendError | None] = []
+        for window in _windows(parcels):
+            try:
+                results += await self._send_window(window)
+            except BackendError as error:
+                if not results:
+                    raise
+                results += [error] * (len(parcels) - len(results))
+                break
+        return results
+
+    async def _send_window(self, parcels: Sequence[Parcel]) -> list[BackendError | None]:
+        queue = parcels[0].routing_key if not parcels[0].level else self._topology.waiting  # one call is for one
+        level = max(each.level for each in parcels)
+        outcomes = [Outcome.UNKNOWN] * len(parcels)
+        left: Sequence[int] = range(len(parcels))
+        failure: BackendError | None = None
+        deadline = asyncio.get_running_loop().time() + self._link.timeout
+        while True:
+            try:
+                await self._declared.ensure(queue, level)
+                channel = await self._open()
+            except BackendError as error:
+                if len(left) == len(parcels):
+                    raise
+                failure = error
+                break
+            failure = await self._try(channel, parcels, outcomes, left)
+            left = [at for at in left if outcomes[at] in _AGAIN]
+            if failure is not None or not left or asyncio.get_running_loop().time() > deadline:
+                break
+            if any(outcomes[at] is Outcome.RETURNED for at in left):
+                self._declared.forget()
+            await asyncio.sleep(_PAUSE)
+        return [self._error(outcome, failure) for outcome in outcomes]
+
+    async def _try(
+        self, channel: PublishChannel, parcels: Sequence[Parcel], outcomes: list[Outcome], places: Sequence[int]
+    ) -> BackendError | None:
+        """Send the parcels at these places; why what became of some of them is unknown, if it is."""
+        found = [Outcome.UNKNOWN] * len(places)
+        failure: BackendError | None = None
+        try:
+            with translated(self._link.place):
+                async with asyncio.timeout(self._link.timeout):
+                    await channel.publish([parcels[at] for at in places], found)
+        except BackendError as error:
+            if isinstance(error.__cause__, exceptions.ChannelNotFoundEntity):
+                # An exchange is not there any more, and the broker took nothing after that.
+                found = [Outcome.RETURNED if each is Outcome.UNKNOWN else each for each in found]
+            else:
+                failure = error
+            if self._channel is channel:
+                self._channel = None
+            self._link.abandon(channel)
+        for at, outcome in zip(places, found, strict=True):
+            outcomes[at] = outcome
+        return failure
+
+    async def _open(self) -> PublishChannel:
+        await self._link.until_unblocked()
+        async with self._opening:
+            if self._channel is None or self._channel.is_closed:
+                self._channel = await self._link.channel(PublishChannel)
+            return self._channel
+
+    def _error(self, outcome: Outcome, failure: BackendError | None) -> BackendError | None:
+        place = self._link.place
+        if outcome is Outcome.STORED:
+            return None
+        if outcome is Outcome.REFUSED:
+            return BackendUnavailable(f"{place} could not store a message in {self._topology.waiting}")
+        if outcome is Outcome.RETURNED:
+            return BackendUnavailable(f"{place} has no queue {self._topology.waiting}, though it was just declared")
+        return failure or BackendUnavailable(f"{place} did not answer in time")
+
+
+def _windows(parcels: Sequence[Parcel]) -> Iterator[Sequence[Parcel]]:
+    start = size = 0
+    for at, parcel in enumerate(parcels):
+        size += len(parcel.body)
+        if at - start == _WINDOW or (size > _WINDOW_BYTES and at > start):
+            yield parcels[start:at]
+            start, size = at, len(parcel.body)
+    yield parcels[start:]

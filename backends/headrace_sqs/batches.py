@@ -1,0 +1,138 @@
+"""Entries of requests, gathered into tens: what many callers send at once goes out together.
+
+SQS takes ten entries and 1 MiB in one request, and answers each entry. Requests of one kind to one
+queue run side by side up to a number; what comes in while they all run waits, and goes with the
+next. There is no timer, as in core's own batching, which hands us batches and sends one at a time.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from headrace.errors import BackendError, BackendUnavailable
+from headrace_sqs.calls import Answer
+from headrace_sqs.codec import LARGEST
+from headrace_sqs.errors import of_entry
+
+#: Entries of one request: a limit of SQS.
+TEN: Final = 10
+
+#: Requests of one kind to one queue that run side by side. Beyond a few the one processor that Python
+#: has is what they wait for.
+_AT_ONCE: Final = 4
+
+#: How often entries are sent again that SQS refused for reasons of its own, and the seconds before the first time;
+#: twice as long before each further one.
+_AGAIN: Final = 3
+_PAUSE: Final = 0.1
+
+#: What codes or texts have in them that are about a receipt. There is a code for it, which SQS does not always use.
+_ABOUT_RECEIPTS: Final = ("ReceiptHandle", "MessageNotInflight")
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """An entry that SQS refused as the sender's fault."""
+
+    error: BackendError
+    about_receipt: bool  #: what it found wrong is the receipt: the delivery is over
+
+
+#: What became of an entry: ``None`` if it was done.
+Outcome = Refused | BackendError | None
+
+
+@dataclass(slots=True)
+class _Waiting:
+    fields: Mapping[str, Any]
+    size: int
+    outcome: "asyncio.Future[Outcome]"
+
+    @property
+    def handle(self) -> str | None:
+        """The receipt that the entry is about; ``None`` if it is a message."""
+        return self.fields.get("ReceiptHandle")
+
+
+class Tens:
+    """One operation on one queue. ``call`` sends entries, and may raise `BackendError`. Belongs to one loop."""
+
+    def __init__(self, call: Callable[[list[dict[str, Any]]], Awaitable[Answer]], place: str) -> None:
+        self._call = call
+        self._place = place
+        self._waiting: deque[_Waiting] = deque()
+        self._running: set[asyncio.Task[None]] = set()
+
+    async def send(self, entries: Sequence[tuple[Mapping[str, Any], int]]) -> list[Outcome]:
+        """Send entries, each its fields and the bytes that it counts; what became of each. Raises nothing.
+
+        Not to be cancelled: what was sent is sent.
+        """
+        loop = asyncio.get_running_loop()
+        waiting = [_Waiting(fields, size, loop.create_future()) for fields, size in entries]
+        self._waiting += waiting
+        # In the next turn of the loop: others who are about to send in this one go along.
+        loop.call_soon(self._start)
+        return [await each.outcome for each in waiting]
+
+    def _start(self) -> None:
+        while self._waiting and len(self._running) < _AT_ONCE:
+            task = asyncio.create_task(self._run(self._next()))
+            self._running.add(task)
+            task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        self._start()
+
+    def _next(self) -> list[_Waiting]:
+        taken = [self._waiting.popleft()]
+        size, handles = taken[0].size, {taken[0].handle}
+        while self._waiting and len(taken) < TEN and size + self._waiting[0].size <= LARGEST:
+            if (handle := self._waiting[0].handle) is not None and handle in handles:
+                break  # of one delivery that came twice: some servers refuse a request that names it twice
+            handles.add(handle)
+            taken.append(self._waiting.popleft())
+            size += taken[-1].size
+        return taken
+
+    async def _run(self, batch: list[_Waiting]) -> None:
+        pause = _PAUSE
+        for again in range(_AGAIN + 1):
+            outcomes = await self._outcomes(batch)
+            left = []
+            for each, outcome in zip(batch, outcomes, strict=True):
+                if again < _AGAIN and isinstance(outcome, _Passing):
+                    left.append(each)
+                elif not each.outcome.done():
+                    each.outcome.set_result(outcome)
+            if not left:
+                return
+            batch = left
+            await asyncio.sleep(pause)
+            pause *= 2
+
+    async def _outcomes(self, batch: Sequence[_Waiting]) -> list[Outcome]:
+        try:
+            answer = await self._call([{**each.fields, "Id": str(place)} for place, each in enumerate(batch)])
+        except BackendError as error:
+            return [error] * len(batch)
+        outcomes: list[Outcome] = [BackendUnavailable(f"{self._place} did not answer for an entry")] * len(batch)
+        for done in answer.get("Successful", ()):
+            outcomes[int(done["Id"])] = None
+        for failed in answer.get("Failed", ()):
+            outcomes[int(failed["Id"])] = self._failed(failed)
+        return outcomes
+
+    def _failed(self, failed: dict[str, Any]) -> Outcome:
+        error = of_entry(failed, self._place)
+        if failed.get("SenderFault", True):
+            about = f"{failed.get('Code', '')} {failed.get('Message', '')}"
+            return Refused(error, any(word in about for word in _ABOUT_RECEIPTS))
+        return _Passing(str(error))
+
+
+class _Passing(BackendUnavailable):
+    """SQS refused one entry for reasons of its own: it may be sent again at once."""
