@@ -32,7 +32,7 @@ _KEPT: Final = 0.25
 #: Seconds that closing waits for requests that do not wait. What others bring comes back by its lease.
 _ENDING: Final = 1.0
 
-#: Seconds of a wait that are not worth a request, since SQS counts whole seconds.
+#: Seconds at the end of a wait that are not worth another request, since SQS counts whole seconds.
 _NOT_WORTH: Final = 0.1
 
 
@@ -76,11 +76,12 @@ class Inbox:
             await self._receive_at_once(limit)
             if (taken := self._take(limit)) or wait <= 0:
                 return taken
-        while (left := deadline - time.monotonic()) > _NOT_WORTH:
+        left = wait
+        while True:
             await self._wait(limit, left)
-            if taken := self._take(limit):
+            left = deadline - time.monotonic()
+            if (taken := self._take(limit)) or left <= _NOT_WORTH:
                 return taken
-        return []
 
     def _take(self, limit: int) -> list[Delivery]:
         """What is kept, but for what was kept too long, by a loop that was blocked."""
@@ -99,7 +100,7 @@ class Inbox:
             each.has_owner = True  # to its end, which is near
         await asyncio.wait([each.task for each in requests])
         for each in requests:
-            each.task.result()
+            self._service.result(each.task)
 
     async def _wait(self, limit: int, left: float) -> None:
         """Until messages are there, a request has ended, or the time is over. Raises what the request met."""
@@ -115,7 +116,7 @@ class Inbox:
             request.has_owner = False
             self._waiting.discard(news)
         if request.task.done():
-            request.task.result()
+            self._service.result(request.task)
 
     def _request(self, most: int, left: float) -> _Request:
         """One that has lost its pop, or a new one for about the time that is left."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
-from headrace.errors import BackendError, MessageTooLarge
+from headrace.errors import BackendError, BackendUnavailable, MessageTooLarge
 from headrace_sqs.batches import Outcome, Refused, Tens
 from headrace_sqs.calls import Answer, Calls
 from headrace_sqs.clock import now, time_of
@@ -75,7 +75,15 @@ class Service:
 
     async def to_its_end(self, work: Coroutine[Any, Any, Result]) -> Result:
         """Do all of it once begun, though the caller may be cancelled."""
-        return await asyncio.shield(self.begin(work))
+        task = self.begin(work)
+        await asyncio.wait((task,))
+        return self.result(task)
+
+    def result(self, task: asyncio.Task[Result]) -> Result:
+        """What a task has come to; it is a `BackendUnavailable` if closing has ended it."""
+        if task.cancelled():
+            raise BackendUnavailable(f"{self.place} is closed")
+        return task.result()
 
     async def close(self) -> None:
         """Wait a little for what was begun, and end the rest."""
