@@ -38,7 +38,7 @@ CAPABILITIES: Final = Capabilities(
 #: Quorum queues keep a time to live, and dead-letter at least once, from this version on.
 _OLDEST: Final = (3, 10)
 
-#: From this version on a consumer says itself how long it may hold a delivery.
+#: From this version on a queue says itself how long its deliveries may be held: ours do, in `Topology`.
 _HOLDS_LONG: Final = (3, 12)
 
 
@@ -65,11 +65,11 @@ class RabbitBackend(Backend):
 
     @property
     def place(self) -> str:
-        return str(self._place)
+        return self._place.where
 
     @property
     def versions(self) -> Mapping[str, str]:
-        found = {name: version(name) for name in ("aio-pika", "aiormq")}
+        found = {name: version(name) for name in ("aiormq", "pamqp")}
         if self._server_version:
             found["server"] = f"rabbitmq {self._server_version}"
         return found
@@ -84,7 +84,7 @@ class RabbitBackend(Backend):
         def lane() -> tuple[LoopThread, Lane]:
             if self._open is None:
                 raise BackendUnavailable(f"{self._place} is not open")
-            return self._open.thread, self._open.lane(topology, self._can_hold_long)
+            return self._open.thread, self._open.lane(topology)
 
         return RabbitDriver(lane)
 

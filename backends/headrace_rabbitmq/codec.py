@@ -102,5 +102,5 @@ def received(delivered: DeliveredMessage) -> tuple[Message, int]:
 def _read(value: Any) -> _More:
     try:
         return _decoder.decode(value)
-    except (TypeError, msgspec.MsgspecError):  # somebody else's header
+    except (TypeError, ValueError, RecursionError, msgspec.MsgspecError):  # somebody else's header
         return _NOTHING

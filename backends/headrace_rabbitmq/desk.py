@@ -1,10 +1,11 @@
-"""The one channel on which everything is declared, counted, purged and deleted.
+"""The channels on which everything is declared, counted, purged and deleted.
 
-The broker ends a channel that asks for what it refuses. So nothing else is sent on this one, and
-whoever comes next finds another.
+The broker ends a channel that asks for what it refuses. So nothing else is sent on these, and each
+has one question at a time; whoever comes after a refusal finds another.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -12,68 +13,90 @@ from aiormq import Connection, exceptions
 from pamqp import commands
 from pamqp.base import Frame
 
+from headrace.errors import BackendError, BackendUnavailable
 from headrace_rabbitmq.connections.channel import BatchChannel
 from headrace_rabbitmq.connections.link import Link
-from headrace_rabbitmq.errors import Inequivalent, translated
+from headrace_rabbitmq.errors import translated
+from headrace_rabbitmq.frames import QueuePurge
 from headrace_rabbitmq.management import Management
 from headrace_rabbitmq.topology import HIGHEST, LOWEST, Topology
+
+#: Questions at a time. Whoever uses fifty queues begins with some hundred, each of which takes its time on a busy
+#: machine; more at a time gain little, as the broker makes one queue after the other.
+_AT_ONCE: Final = 8
 
 #: Seconds after which it is asked again whether others have declared a level that we do not know: each
 #: question that is answered with no is an error in the broker's log.
 _LOOK_AGAIN: Final = 5.0
+
+#: What the broker says of a queue or exchange that is there, and was declared otherwise.
+_OTHERWISE: Final = "inequivalent arg"
 
 #: Seconds that the broker gives a queue to end, before it deletes it by force.
 _BY_FORCE: Final = 5.0
 
 
 class Desk:
-    """Sends one question at a time. Belongs to the event loop of the backend's thread."""
+    """Sends some questions at a time. Belongs to the event loop of the backend's thread."""
 
     def __init__(self, link: Link, management: Management | None) -> None:
         self._link = link
         self._management = management
-        self._channel: BatchChannel | None = None
-        self._lock = asyncio.Lock()
+        self._idle: list[BatchChannel] = []
+        self._turns = asyncio.Semaphore(_AT_ONCE)
 
     async def ask(self, frame: Frame) -> Any:
-        """Send a frame and give the broker's answer. Raises `BackendError`, `Inequivalent` among them."""
+        """Send a frame and give the broker's answer. Raises `BackendError`."""
         with translated(self._link.place):
-            async with self._lock:
-                try:
-                    return await self._ask(frame)
-                except exceptions.ChannelPreconditionFailed as error:
-                    raise await self._inequivalent(frame, str(error.args[0])) from error
+            try:
+                return await self._ask(frame)
+            except exceptions.ChannelPreconditionFailed as error:
+                raise await self._refused(frame, str(error.args[0])) from error
 
     async def find(self, frame: Frame) -> Any | None:
         """The same, and ``None`` if what it names is not there."""
         with translated(self._link.place):
-            async with self._lock:
-                try:
-                    return await self._ask(frame)
-                except exceptions.ChannelNotFoundEntity:
-                    return None
+            try:
+                return await self._ask(frame)
+            except exceptions.ChannelNotFoundEntity:
+                return None
 
     async def _ask(self, frame: Frame) -> Any:
-        connection = await self._link.connection()
-        if self._channel is None or self._channel.is_closed or self._channel.connection is not connection:
-            self._channel = await self._link.channel(_plain)
-        try:
-            async with asyncio.timeout(self._link.timeout):
-                return await self._channel.rpc(frame)
-        except TimeoutError:
-            self._link.drop()
-            raise
+        async with self._turns:
+            channel = await self._channel()
+            try:
+                async with asyncio.timeout(self._link.timeout):
+                    answer = await channel.rpc(frame)
+            except TimeoutError:
+                self._link.abandon(channel)
+                self._link.doubt()
+                raise
+            self._idle.append(channel)  # but not one on which something went wrong
+            return answer
 
-    async def _inequivalent(self, frame: Frame, text: str) -> Inequivalent:
-        name = getattr(frame, "queue", "") or getattr(frame, "exchange", "")
-        wanted = getattr(frame, "arguments", None)
-        found = text
-        if self._management is not None and isinstance(frame, commands.Queue.Declare):
-            arguments = await self._management.arguments(name)
-            found = f"{arguments}; {text}" if arguments is not None else text
-        return Inequivalent(
-            f"{self._link.place} has a queue or exchange {name!r} that headrace did not make: delete or rename it, "
-            f"or give the queue another prefix. Wanted: durable, {wanted}. There: {found}"
+    async def _channel(self) -> BatchChannel:
+        connection = await self._link.connection()
+        while self._idle:
+            channel = self._idle.pop()
+            if channel.connection is connection and not channel.is_closed:
+                return channel
+        return await self._link.channel(_plain)
+
+    async def _refused(self, frame: Frame, text: str) -> BackendError:
+        """Why a queue or exchange could not be declared, with both sets of arguments as far as they are known."""
+        place = self._link.place
+        if _OTHERWISE not in text or not isinstance(frame, commands.Queue.Declare | commands.Exchange.Declare):
+            return BackendError(f"{place} refuses to make what a queue needs: {text}")
+        theirs: object = None
+        if isinstance(frame, commands.Queue.Declare):
+            kind, name, ours = "queue", frame.queue, f"durable, {frame.arguments}"
+            if self._management is not None:
+                theirs = await self._management.arguments(name)
+        else:
+            kind, name, ours = "exchange", frame.exchange, f"durable, {frame.exchange_type}"
+        return BackendError(
+            f"{place} has another {kind} {name!r} than headrace declares: delete or rename it, or give the queue "
+            f"another prefix. Ours: {ours}. There: {text if theirs is None else f'{theirs}; {text}'}"
         )
 
 
@@ -134,7 +157,7 @@ class Declared:
 
     async def count_delayed(self) -> int:
         total = 0
-        for level in await self.levels():
+        for level in reversed(await self.levels()):  # the way that messages go: none is missed on its way
             answer = await self._desk.find(self._topology.declare_level_queue(level, passive=True))
             if answer is None:
                 self.forget()
@@ -146,6 +169,7 @@ class Declared:
         """Remove everything of the queue, on a channel of its own: it takes its time, and others need not wait."""
         levels = await self.levels(surely=True)
         self.forget()
+        await self._settle(levels)
         channel = await link.channel(_plain)
         try:
             # One more: whoever declared it may have ended between its exchange and its queue.
@@ -155,6 +179,17 @@ class Declared:
                         await channel.rpc(frame)
         finally:
             link.abandon(channel)
+
+    async def _settle(self, levels: range) -> None:
+        """Wait until each queue that dead-letters has a leader, as far as it comes to have one.
+
+        RabbitMQ 3.10 starts what dead-letters when there is a leader; should its queue be deleted in that very moment,
+        it falls, and with it the dead-lettering of all queues of that node until the node is started again.
+        """
+        queues = [self._topology.waiting, *map(self._topology.level, levels)]
+        with contextlib.suppress(BackendUnavailable):  # a queue that never has one is deleted by force
+            for queue in queues:
+                await self._desk.find(QueuePurge(queue=queue))  # which a leader must answer
 
 
 def _plain(connection: Connection, number: int) -> BatchChannel:

@@ -6,9 +6,9 @@ from typing import Any, Final
 from headrace.driver import Channel, Delivery, Driver, Info, Message, Page, RestingChannel, Result
 from headrace.errors import BackendError
 from headrace_rabbitmq.codec import received
-from headrace_rabbitmq.feed import Delivered
 from headrace_rabbitmq.lane import Lane
 from headrace_rabbitmq.thread import LoopThread
+from headrace_rabbitmq.unpopped import Delivered
 
 #: Items in one call: some 0.1 s of the broker's time.
 MAX_BATCH: Final = 1000

@@ -43,10 +43,6 @@ _PASSING: Final = ("connection limit", "is down")
 FOREIGN: Final = (exceptions.AMQPError, exceptions.ChannelInvalidStateError, PAMQPException, OSError, TimeoutError)
 
 
-class Inequivalent(BackendError):
-    """A queue or exchange is there with other arguments than ours."""
-
-
 def reply(error: BaseException) -> tuple[int, str]:
     """The reply code and text that the broker closed a channel or connection with; 0 if it did not."""
     if isinstance(error, exceptions.ChannelClosed | exceptions.ConnectionClosed):

@@ -20,15 +20,13 @@ import asyncio
 import contextlib
 import math
 import time
-from collections import deque
-from collections.abc import Callable, Collection, Coroutine
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Final
 
 from aiormq.abc import DeliveredMessage
 from pamqp import commands
 
 from headrace.errors import BackendError
-from headrace_rabbitmq.codec import received
 from headrace_rabbitmq.connections.link import Link
 from headrace_rabbitmq.desk import Declared
 from headrace_rabbitmq.errors import translate
@@ -36,6 +34,7 @@ from headrace_rabbitmq.frames import Consume, QueuePurge
 from headrace_rabbitmq.holding import Hold, Receipt, settle
 from headrace_rabbitmq.publishing import Publisher
 from headrace_rabbitmq.topology import Topology
+from headrace_rabbitmq.unpopped import Delivered, Unpopped
 
 #: Seconds that a delivery may lie here before it goes back, and that a consumer outlives the last pop.
 _SURPLUS: Final = 1.0
@@ -56,17 +55,6 @@ _CATCH_UP: Final = 1.0
 #: Seconds that a channel must have lived: one that ends sooner is not simply opened again.
 _SHORT_LIFE: Final = 1.0
 
-#: The longest that a delivery may be held, in milliseconds, where a consumer may say so: a year.
-_CONSUMER_TIMEOUT: Final = 365 * 24 * 3600 * 1000
-
-
-class Delivered(NamedTuple):
-    """A delivery that nobody has popped yet."""
-
-    receipt: Receipt
-    message: DeliveredMessage
-    came: float
-
 
 class _Consumer:
     """The live consumer of a channel."""
@@ -85,16 +73,8 @@ class _Consumer:
 class Feed:
     """Fills one queue's buffer. Belongs to the event loop of the backend's thread, but for its public attributes."""
 
-    def __init__(
-        self,
-        link: Link,
-        declared: Declared,
-        topology: Topology,
-        publisher: Publisher,
-        can_hold_long: Callable[[], bool],
-    ) -> None:
-        """``can_hold_long``: whether the broker lets a consumer say how long it may hold a delivery."""
-        self.buffer: deque[Delivered] = deque()  #: appended to here, taken from anywhere: a deque's steps are whole
+    def __init__(self, link: Link, declared: Declared, topology: Topology, publisher: Publisher) -> None:
+        self.buffer = Unpopped()
         self.touched = 0.0  #: when somebody last popped
         self.heard = 0.0  #: when the broker last said anything
         self.is_exhausted = False  #: whether the consumer's credit is used up
@@ -104,7 +84,6 @@ class Feed:
         self._declared = declared
         self._topology = topology
         self._publisher = publisher
-        self._can_hold_long = can_hold_long
         self._waits: dict[object, int] = {}  #: how many deliveries each waiting call wants
         self._hold: Hold | None = None
         self._opened = 0.0
@@ -227,8 +206,7 @@ class Feed:
         await self._cancel(hold)
         self._consumers += 1
         consumer = self._consumer = _Consumer(f"headrace-{self._consumers}", prefetch)
-        arguments: dict[str, Any] = {"x-consumer-timeout": _CONSUMER_TIMEOUT} if self._can_hold_long() else {}
-        frame = Consume(queue=self._topology.waiting, consumer_tag=consumer.tag, arguments=arguments)
+        frame = Consume(queue=self._topology.waiting, consumer_tag=consumer.tag)
         try:
             await hold.consume(frame, prefetch)
         except BaseException:
@@ -253,7 +231,7 @@ class Feed:
             consumer.out += 1
             self.is_exhausted = consumer.out >= consumer.prefetch
         self.heard = came = time.monotonic()
-        self.buffer.append(Delivered(Receipt(hold, tag), delivered, came))
+        self.buffer.add(Delivered(Receipt(hold, tag), delivered, came))
         self._arrival.set()
         self.on_arrival()
         if self._timer is None:
@@ -285,25 +263,28 @@ class Feed:
 
     # What is too much.
 
+    def put_back(self, popped: Sequence[Delivered]) -> None:
+        """Let others have what was popped by somebody who has gone."""
+        self.buffer.put_back(popped)
+        self.on_arrival()
+        self._arm()
+
     def _arm(self) -> None:
         """Look again when a delivery will have lain too long, or the consumer will be of no more use."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        moments = []
-        if self.buffer:
-            moments.append(self.buffer[0].came)
+        first = self.buffer.since
         if self._consumer is not None and not self._waits:
-            moments.append(self.touched)
-        if moments:
-            after = max(0.0, min(moments) + _SURPLUS - time.monotonic())
+            first = min(first, self.touched)
+        if first < math.inf:
+            after = max(0.0, first + _SURPLUS - time.monotonic())
             self._timer = asyncio.get_running_loop().call_later(after, self._tidy)
 
     def _tidy(self) -> None:
         self._timer = None
         old = time.monotonic() - _SURPLUS
-        is_surplus = bool(self.buffer) and self.buffer[0].came <= old
-        if is_surplus or (self._consumer is not None and not self._waits and self.touched <= old):
+        if self.buffer.since <= old or (self._consumer is not None and not self._waits and self.touched <= old):
             self._spawn(self._shrink(old))
         else:
             self._arm()
@@ -315,45 +296,15 @@ class Feed:
     async def _shrink(self, latest: float) -> None:
         """Give back what came until then, and have no consumer that would bring more before somebody waits."""
         async with self._returning:
-            surplus = self._drain(latest)
+            surplus = self.buffer.take_until(latest)
             async with self._changing:
                 if self._hold is not None and self._consumer is not None and (surplus or not self._waits):
                     await self._catch_up(self._hold)
                     await self._cancel(self._hold)
-            await self._give_back([*surplus, *self._drain(latest)])
-        self.adjust()
+            await self.buffer.give_back([*surplus, *self.buffer.take_until(latest)], self._publisher)
+        if not surplus:
+            self.adjust()  # else those who wait were told of it; whoever wakes and still wants more asks again
         self._arm()
-
-    def _drain(self, latest: float = math.inf) -> list[Delivered]:
-        """Take what came until then."""
-        drained = []
-        with contextlib.suppress(IndexError):  # callers take from it, too
-            while self.buffer[0].came <= latest:
-                drained.append(self.buffer.popleft())
-        return drained
-
-    async def _give_back(self, surplus: Collection[Delivered]) -> None:
-        """Let others have messages, as if they had not been delivered."""
-        claimed = [each for each in surplus if each.receipt.claim()]
-        if not claimed:
-            return
-        parcels = []
-        for each in claimed:
-            message, deliveries = received(each.message)
-            parcels.append(self._publisher.parcel(message, deliveries=deliveries))
-        stored: set[Receipt] = set()
-        try:
-            results = await self._publisher.send(parcels)
-            stored = {each.receipt for each, result in zip(claimed, results, strict=True) if result is None}
-        except BackendError:
-            pass  # they stay here, and are tried again
-        finally:
-            now = time.monotonic()
-            for each in reversed(claimed):
-                if each.receipt not in stored and not each.receipt.hold.is_over:
-                    each.receipt.release()
-                    self.buffer.appendleft(each._replace(came=now))
-        await settle(stored)
 
     async def flush(self) -> int:
         """Delete what waits: in the broker, on its way, and here; how many."""
@@ -362,7 +313,7 @@ class Feed:
                 hold = await self._open()
                 answer = await hold.ask(QueuePurge(queue=self._topology.waiting))
                 await self._let_come(hold)
-            claimed = [each.receipt for each in self._drain() if each.receipt.claim()]
+            claimed = [each.receipt for each in self.buffer.take_until() if each.receipt.claim()]
             await settle(claimed)
         return (answer.message_count or 0) + len(claimed)
 

@@ -11,6 +11,7 @@ from aiormq.abc import DeliveredMessage
 from pamqp import commands
 from pamqp.base import Frame
 
+from headrace.errors import BackendError
 from headrace_rabbitmq.connections.channel import DeliveryChannel
 from headrace_rabbitmq.connections.link import Link
 from headrace_rabbitmq.errors import translated
@@ -102,22 +103,35 @@ class Hold:
         for tag in acked:
             del self._unacked[tag]
             self._on_settled(tag)
-        with translated(self._link.place):
-            async with asyncio.timeout(self._link.timeout):
-                await self.channel.ack(sorted(tag for tag in acked if tag > upto), upto)
+        try:
+            with translated(self._link.place):
+                async with asyncio.timeout(self._link.timeout):
+                    await self.channel.ack(sorted(tag for tag in acked if tag > upto), upto)
+        except BackendError:
+            self.give_up()  # else what the broker did not hear of would be held until the connection ends
+            raise
 
     async def ask(self, frame: Frame) -> Any:
         """Send a frame and give the answer. All that was delivered before it has come in by then.
 
-        Raises `BackendError`; after silence the connection is given up.
+        Raises `BackendError`. After silence the channel is given up: at once, or, if the question was only
+        how much there is, when the answer has not come for long. Deliveries are worth more than that.
         """
+        asking = asyncio.create_task(self.channel.rpc(frame))
+        asking.add_done_callback(_heard)
         with translated(self._link.place):
             try:
                 async with asyncio.timeout(self._link.timeout):
-                    return await self.channel.rpc(frame)
+                    return await asyncio.shield(asking)
             except TimeoutError:
-                self._link.drop()
+                patience = self._link.patience if isinstance(frame, commands.Queue.Declare) else 0.0
+                asyncio.get_running_loop().call_later(patience, self._give_up_unless, asking)
+                self._link.doubt()
                 raise
+
+    def _give_up_unless(self, asking: "asyncio.Task[Any]") -> None:
+        if not asking.done():
+            self.give_up()
 
     async def consume(self, consume: commands.Basic.Consume, prefetch: int) -> None:
         """Begin a consumer that is given so many messages beyond what is held already. Raises `BackendError`."""
@@ -136,10 +150,22 @@ async def _received_elsewhere(message: DeliveredMessage) -> None:
     """What aiormq would call; it has to know which consumers there are, to answer when the broker ends one."""
 
 
+def _heard(task: "asyncio.Task[Any]") -> None:
+    """Whoever waited for it may have gone."""
+    if not task.cancelled():
+        task.exception()
+
+
 async def settle(receipts: Collection[Receipt]) -> None:
     """Ack deliveries that were claimed, whatever channels they came on. Raises `BackendError`."""
     by_hold: dict[Hold, list[int]] = {}
     for hold, tag in receipts:
         by_hold.setdefault(hold, []).append(tag)
+    errors: list[BackendError] = []
     for hold, tags in by_hold.items():
-        await hold.settle(tags)
+        try:
+            await hold.settle(tags)
+        except BackendError as error:
+            errors.append(error)
+    if errors:
+        raise errors[0]

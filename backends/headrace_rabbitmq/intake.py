@@ -5,14 +5,14 @@ Lives on the callers' event loop. What fills the buffer, and empties it of what 
 """
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
 from headrace.errors import BackendError
-from headrace_rabbitmq.feed import Delivered, Feed
+from headrace_rabbitmq.feed import Feed
 from headrace_rabbitmq.thread import LoopThread
+from headrace_rabbitmq.unpopped import Delivered
 
 T = TypeVar("T")
 
@@ -34,9 +34,9 @@ class Intake:
 
     async def pop(self, limit: int, wait: float) -> list[Delivered]:
         """Take at most ``limit`` deliveries, waiting for the first. Cancelled, it takes nothing."""
-        taken = self._take(limit)
+        taken = self._buffer.take(limit)
         if not taken:
-            taken = await self._come(limit, wait, lambda: self._take(limit))
+            taken = await self._come(limit, wait, lambda: self._buffer.take(limit))
         elif len(taken) < limit and self._feed.is_exhausted:
             self._thread.post(self._feed.grow, limit)
         self._feed.touched = time.monotonic()
@@ -45,14 +45,13 @@ class Intake:
     async def withdraw(self, popped: Sequence[Delivered]) -> None:
         """Hold nothing but what was just popped: something among that ended workers before, and may end this one.
 
-        What lay here would have that counted as a death of its own. Cancelled, it takes the popped back.
+        What lay here would have that counted as a death of its own. Raises `BackendError`. Then, or
+        cancelled, it takes the popped back.
         """
         try:
             await self._thread.call(self._feed.withdraw())
-        except BackendError:
-            pass  # what was popped is over, too, as whoever settles it will hear
-        except asyncio.CancelledError:
-            self._buffer.extendleft(each for each in reversed(popped) if not each.receipt.hold.is_over)
+        except BaseException:
+            self._thread.post(self._feed.put_back, popped)  # unless it is over, too
             raise
 
     async def wait_ready(self, seconds: float) -> bool:
@@ -60,13 +59,6 @@ class Intake:
         found = bool(self._buffer) or await self._come(1, seconds, lambda: bool(self._buffer))
         self._feed.touched = time.monotonic()
         return found
-
-    def _take(self, limit: int) -> list[Delivered]:
-        taken: list[Delivered] = []
-        with contextlib.suppress(IndexError):  # the thread may have given back what was there a moment ago
-            while len(taken) < limit:
-                taken.append(self._buffer.popleft())
-        return taken
 
     async def _come(self, limit: int, wait: float, look: Callable[[], T]) -> T:
         """What ``look`` finds once there is something in the buffer, or when the time is over."""

@@ -1,7 +1,7 @@
 """Everything that one queue has in the backend's thread, and the verbs as they run there."""
 
 import contextlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from headrace.driver import Channel, Info, Message, RestingChannel, Result, Settled
@@ -30,7 +30,6 @@ class Lane:
         desk: Desk,
         management: Management | None,
         topology: Topology,
-        can_hold_long: Callable[[], bool],
     ) -> None:
         self._publishing = publishing
         self._consuming = consuming
@@ -39,7 +38,7 @@ class Lane:
         self._topology = topology
         self._declared = Declared(desk, topology)
         self.publisher = Publisher(publishing, self._declared, topology)
-        self.feed = Feed(consuming, self._declared, topology, self.publisher, can_hold_long)
+        self.feed = Feed(consuming, self._declared, topology, self.publisher)
         self.intake = Intake(thread, self.feed)
         self._resting: dict[RestingChannel, Resting] = {}
 
@@ -96,10 +95,11 @@ class Lane:
     # Looking and removing.
 
     async def info(self) -> Info:
+        # First where messages come from, then where they go: one on its way is counted twice, and never missed.
         count = self._declared.count
+        delayed = await self._declared.count_delayed()
         waiting = await count(self._topology.waiting)
         failed, timeout = await count(self._topology.failed), await count(self._topology.timeout)
-        delayed = await self._declared.count_delayed()
         unpopped = len(self.feed.buffer)
         reserved = await self._management.reserved(self._topology.waiting) if self._management is not None else None
         if reserved is not None:
@@ -111,7 +111,7 @@ class Lane:
             return await self.feed.flush()
         if channel == "delayed":
             levels = await self._declared.levels(surely=True)
-            return await self._purge(self._topology.level(number) for number in levels)
+            return await self._purge(self._topology.level(number) for number in reversed(levels))
         return await self._purge([self._queue("failed" if channel == "failed" else "timeout")])
 
     async def _purge(self, queues: Iterable[str]) -> int:

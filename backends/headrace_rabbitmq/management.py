@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import http.client
 import json
 import urllib.request
 from dataclasses import dataclass, field
@@ -12,6 +13,12 @@ from headrace_rabbitmq.connections.place import Place
 
 #: Seconds for one question: its figures are some seconds old anyway.
 _SECONDS: Final = 3.0
+
+#: What can go wrong on the way to it and back.
+_FAILURES: Final = (OSError, ValueError, http.client.HTTPException)
+
+#: Asks it directly: a proxy that the environment names has no business with the credentials.
+_OPENER: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 #: What a node tells of itself, in words.
 _ALARMS: Final = {"mem_alarm": "memory", "disk_free_alarm": "disk"}
@@ -51,7 +58,7 @@ class Management:
         """What may go wrong with it, or is going wrong in the broker; one line each."""
         try:
             nodes = await asyncio.to_thread(self._get, "/api/nodes")
-        except (OSError, ValueError) as error:
+        except _FAILURES as error:
             return [f"management_url {self.url} does not answer, so reserved messages are not counted: {error}"]
         return [
             f"the broker's node {node.get('name')} is short of {what} and takes no messages"
@@ -64,11 +71,11 @@ class Management:
         path = f"/api/queues/{quote(self.vhost, safe='')}/{quote(queue, safe='')}"
         try:
             found = await asyncio.to_thread(self._get, path)
-        except (OSError, ValueError):  # refused and silent are among them; what is unknown stays unknown
+        except _FAILURES:  # refused and silent are among them; what is unknown stays unknown
             return {}
         return found if isinstance(found, dict) else {}
 
     def _get(self, path: str) -> Any:
         request = urllib.request.Request(self.url + path, headers={"Authorization": self.authorization})
-        with urllib.request.urlopen(request, timeout=_SECONDS) as answer:
+        with _OPENER.open(request, timeout=_SECONDS) as answer:
             return json.load(answer)

@@ -1,7 +1,6 @@
 """An opened backend: its thread, its two connections, and what each of its queues has there."""
 
 import asyncio
-from collections.abc import Callable
 
 from headrace_rabbitmq.connections.link import Link
 from headrace_rabbitmq.connections.place import Place
@@ -37,14 +36,14 @@ class Opened:
 
         return await self.thread.call(both())
 
-    def lane(self, topology: Topology, can_hold_long: Callable[[], bool]) -> Lane:
+    def lane(self, topology: Topology) -> Lane:
         """What a queue has here: shared by all its drivers."""
         found = self._lanes.get(topology.waiting)
         if found is None:
             if self._desk is None:
-                self._desk = Desk(self._publishing, self._management)
+                self._desk = Desk(self._consuming, self._management)
             found = self._lanes[topology.waiting] = Lane(
-                self.thread, self._publishing, self._consuming, self._desk, self._management, topology, can_hold_long
+                self.thread, self._publishing, self._consuming, self._desk, self._management, topology
             )
         return found
 

@@ -52,7 +52,7 @@ class Publisher:
         return await self.send([self.parcel(each, queue) for each in messages])
 
     async def send(self, parcels: Sequence[Parcel]) -> list[BackendError | None]:
-        """Publish, and for each tell what went wrong. Raises `BackendError` if nothing was sent."""
+        """Publish, and for each tell what went wrong. Raises `BackendError` if nothing was sent, or has an answer."""
         results: list[BackendError | None] = []
         for window in _windows(parcels):
             try:
@@ -87,6 +87,8 @@ class Publisher:
             if any(outcomes[at] is Outcome.RETURNED for at in left):
                 self._declared.forget()
             await asyncio.sleep(_PAUSE)
+        if failure is not None and all(each is Outcome.UNKNOWN for each in outcomes):
+            raise failure
         return [self._error(outcome, failure) for outcome in outcomes]
 
     async def _try(

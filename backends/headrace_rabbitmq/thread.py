@@ -75,8 +75,10 @@ class LoopThread:
     async def stop(self) -> None:
         """End loop and thread, and what still runs there."""
         self.loop.call_soon_threadsafe(self.loop.stop)
-        await asyncio.shield(self._ended)
-        self._thread.join()
+        with contextlib.suppress(TimeoutError):  # something there does not end; nobody shall wait for it
+            async with asyncio.timeout(_GRACE):
+                await asyncio.shield(self._ended)
+                self._thread.join()
 
 
 def _hand_over(task: "asyncio.Task[T]", error: BaseException | None, answer: "asyncio.Future[T]") -> None:

@@ -48,6 +48,10 @@ MAX_DELAY: Final = (2 ** (HIGHEST + 1) - 2**LOWEST) / 1000
 #: ``failed`` counts as well; from 4.0 on the broker's own limit would be 20.
 _DELIVERY_LIMIT: Final = 2**31 - 1
 
+#: Milliseconds that a delivery may be held, instead of the broker's own half an hour: a year. Heeded from 3.12 on, and
+#: declared before that, too, so that a broker that was upgraded has its queues as they are declared then.
+_CONSUMER_TIMEOUT: Final = 365 * 24 * 3600 * 1000
+
 #: The protocol's longest name, in bytes.
 _LONGEST: Final = 255
 
@@ -77,7 +81,11 @@ class Topology:
 
     def arguments(self, queue: str) -> dict[str, Any]:
         """The arguments of ``waiting``, ``failed`` or ``timeout``."""
-        arguments: dict[str, Any] = {"x-queue-type": "quorum", "x-delivery-limit": _DELIVERY_LIMIT}
+        arguments: dict[str, Any] = {
+            "x-queue-type": "quorum",
+            "x-delivery-limit": _DELIVERY_LIMIT,
+            "x-consumer-timeout": _CONSUMER_TIMEOUT,
+        }
         if queue == self.waiting:
             arguments |= _dead_letters("", self.failed)
         return arguments

@@ -55,7 +55,7 @@ class RedisBackend(Backend):
 
     @property
     def place(self) -> str:
-        return str(self._place)
+        return self._place.where
 
     @property
     def versions(self) -> Mapping[str, str]:

@@ -46,9 +46,7 @@ class SqsBackend(Backend):
 
     @property
     def place(self) -> str:
-        if self._settings.endpoint_url is not None:
-            return f"SQS at {self._settings.endpoint_url}"
-        return f"SQS in {self._settings.region}" if self._settings.region else "SQS"
+        return self._settings.endpoint_url or self._settings.region or "the region that boto3 finds"
 
     @property
     def versions(self) -> Mapping[str, str]:
@@ -67,11 +65,11 @@ class SqsBackend(Backend):
 
     def _opened(self) -> Opened:
         if self._open is None:
-            raise BackendUnavailable(f"{self.place} is not open")
+            raise BackendUnavailable(f"SQS at {self.place} is not open")
         return self._open
 
     async def open(self) -> None:
-        opened = self._open = Opened(self._settings, self.place)
+        opened = self._open = Opened(self._settings, f"SQS at {self.place}")
         try:
             await opened.service.calls.open()
         except BaseException:

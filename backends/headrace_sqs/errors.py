@@ -116,7 +116,10 @@ def translate(error: BaseException, place: str) -> BackendError:
     if isinstance(error, exceptions.ClientError):
         return _of_answer(error, place)
     if isinstance(error, _NO_CREDENTIALS):
-        return BackendError(f"no credentials for {place}: {_without_details(error)}")
+        return BackendError(
+            f"no credentials for {place}; boto3 takes them from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
+            f"a profile or a role: {_without_details(error)}"
+        )
     if isinstance(error, exceptions.CredentialRetrievalError | exceptions.MetadataRetrievalError):
         provider = getattr(error, "kwargs", {}).get("provider", "the machine's metadata service")
         return BackendUnavailable(f"no credentials for {place}: {provider} did not give them")

@@ -79,7 +79,7 @@ class TimeoutHandle(JobEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeaseLost(JobEvent):
-    """A delivery was no longer this worker's: its lease ran out. Nothing was written."""
+    """A delivery was no longer this worker's: its lease or its connection ended. Nothing was written."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

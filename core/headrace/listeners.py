@@ -81,7 +81,10 @@ def _log(app: "Headrace") -> Iterator[Listener[Any]]:
             case TimeoutHandle(seconds=seconds):
                 logger.warning("%s still runs after %.3g s and rests in 'timeout'", _named(event), seconds)
             case _:
-                logger.warning("%s was no longer ours: its lease ran out; nothing was written", _named(event))
+                why = "its lease ran out, or what held it is gone"
+                logger.warning(
+                    "%s was no longer ours: %s; nothing was written, and it may run again", _named(event), why
+                )
 
     @listen(BackendLost)
     def lost(event: BackendLost) -> None:

@@ -10,24 +10,19 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
+from kit import left_to_the_long_form
 
-from headrace.conformance.case import all_cases
 from headrace.conformance.servers.proxy import Proxy
 from headrace.conformance.servers.redis import RedisCluster, RedisSentinels, RedisServer
 from headrace_redis.backend import RedisBackend
 from headrace_redis.connections.place import parse
 from headrace_redis.settings import RedisSettings
 
-#: Modules of the kit that are about workers. What differs between protocols and parsers is below them.
-ABOUT_WORKERS = ("engine", "faults", "processes")
-
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave the cases about workers to the long form where only a protocol or parser is another."""
-    if "HEADRACE_TEST_LONG" in os.environ:
-        return
     every = "HEADRACE_TEST_DRIVER_CASES" in os.environ
-    left_out = {f"test_{case.name}" for case in all_cases() if case.run.__module__.rpartition(".")[2] in ABOUT_WORKERS}
+    left_out = left_to_the_long_form()
     deselected = [
         item
         for item in items

@@ -18,9 +18,9 @@ from headrace_redis.connections.place import parse
         ("rediss://u:p@redis.example:7000/3", "redis at redis.example:7000, database 3"),
         ("redis://[::1]:7000", "redis at [::1]:7000, database 0"),
         ("unix:///run/redis.sock?db=2", "redis at /run/redis.sock, database 2"),
-        ("redis+sentinel://:p@one,two:7/mail/1", "redis 'mail' of the sentinels one:26379, two:7, database 1"),
-        ("redis+cluster://u:p@one,two:7", "the redis cluster of one:6379, two:7"),
-        ("rediss+cluster://one", "the redis cluster of one:6379"),
+        ("redis+sentinel://:p@one,two:7/mail/1", "redis at 'mail' of the sentinels one:26379, two:7, database 1"),
+        ("redis+cluster://u:p@one,two:7", "redis at the cluster of one:6379, two:7"),
+        ("rediss+cluster://one", "redis at the cluster of one:6379"),
     ],
 )
 def test_a_url_says_where_the_server_is(url: str, shown: str) -> None:

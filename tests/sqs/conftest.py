@@ -13,6 +13,7 @@ from typing import Any
 import boto3  # type: ignore[import-untyped]
 import pytest
 from helpers_sqs import Make
+from kit import left_to_the_long_form
 from meddling import Meddler
 
 from headrace.conformance.case import all_cases
@@ -30,13 +31,17 @@ NETWORK_CASES = {f"test_{case.name}" for case in all_cases() if "disconnect" in 
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave to the suite behind a network what is about networks, and to the other one all else."""
+    """Leave to the suite behind a network what is about networks, to the other one all else, and workers to the long run.
+
+    An emulator takes most of two processors for them. What they prove of SQS, `test_sqs_faults` does as well.
+    """
+    about_workers = left_to_the_long_form()
     elsewhere = [
         item
         for item in items
         if item.parent is not None
         and item.parent.name in ("TestKit", "TestNetwork")
-        and (item.parent.name == "TestNetwork") != (item.name in NETWORK_CASES)
+        and ((item.parent.name == "TestNetwork") != (item.name in NETWORK_CASES) or item.name in about_workers)
     ]
     config.hook.pytest_deselected(items=elsewhere)
     items[:] = [item for item in items if item not in elsewhere]

@@ -17,9 +17,9 @@ def build(**options: Any) -> Backend:
 
 
 def test_no_option_is_needed() -> None:
-    assert build().place == "SQS"
-    assert build(region="eu-central-1").place == "SQS in eu-central-1"
-    assert build(endpoint_url="http://127.0.0.1:4566").place == "SQS at http://127.0.0.1:4566"
+    assert build().place == "the region that boto3 finds"
+    assert build(region="eu-central-1").place == "eu-central-1"
+    assert build(endpoint_url="http://127.0.0.1:4566").place == "http://127.0.0.1:4566"
 
 
 @pytest.mark.parametrize(

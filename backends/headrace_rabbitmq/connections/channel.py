@@ -151,8 +151,10 @@ class PublishChannel(BatchChannel):
         assert isinstance(header, ContentHeader)
         returned = await self._read_content(frame, header)
         for batch, at in self._sent.values():
-            unknown = batch.outcomes[at] is Outcome.UNKNOWN
-            if unknown and batch.parcels[at].properties.message_id == returned.header.properties.message_id:
+            parcel = batch.parcels[at]
+            sent = parcel.exchange, parcel.routing_key, parcel.properties.message_id
+            back = frame.exchange, frame.routing_key, returned.header.properties.message_id
+            if batch.outcomes[at] is Outcome.UNKNOWN and sent == back:
                 batch.outcomes[at] = Outcome.RETURNED
                 return
 

@@ -11,7 +11,7 @@ import asyncio
 from typing import Any, Final
 
 import pamqp.frame
-from aiormq.connection import TCPTransportFactory, TLSTransportFactory, TransportFactory
+from aiormq.connection import TransportFactory
 from aiormq.exceptions import InvalidFrameError
 from pamqp.constants import FRAME_HEADER
 from pamqp.exceptions import PAMQPException
@@ -28,10 +28,10 @@ _FLAGS: Final = slice(12, 14)
 
 
 class LenientTransport(TransportFactory):
-    """Connects as aiormq does, and reads with a `_LenientReader`."""
+    """Connects by another factory, and reads with a `_LenientReader`."""
 
-    def __init__(self, *, tls: bool) -> None:
-        self._strict = TLSTransportFactory() if tls else TCPTransportFactory()
+    def __init__(self, strict: TransportFactory) -> None:
+        self._strict = strict
 
     async def create(self, url: URL, **kwargs: Any) -> tuple[Any, asyncio.StreamWriter]:
         reader, writer = await self._strict.create(url, **kwargs)

@@ -15,8 +15,10 @@ from typing import Any, Final
 
 import pamqp.frame
 from aiormq import Channel, Connection, exceptions
+from aiormq.connection import TCPTransportFactory, TLSTransportFactory, TransportFactory
 from pamqp import commands
 from pamqp.base import Frame
+from yarl import URL
 
 from headrace.errors import BackendError, BackendUnavailable
 from headrace_rabbitmq.connections.channel import AnyChannel, open_channel
@@ -36,6 +38,8 @@ _LOGGER: Final = logging.getLogger("aiormq")
 class _TellingConnection(Connection):
     """A connection that tells why a vhost was refused: aiormq takes the broker's answer for a broken frame."""
 
+    transport: "_RememberingTransport"
+
     @staticmethod
     async def _rpc(request: Frame, writer: Any, frame_receiver: Any, wait_response: bool = True) -> Any:
         if not isinstance(request, commands.Connection.Open):
@@ -50,12 +54,29 @@ class _TellingConnection(Connection):
         return frame
 
 
+class _RememberingTransport(TransportFactory):
+    """Connects by another factory, and keeps what can be aborted when the broker does not even read any more."""
+
+    def __init__(self, inner: TransportFactory) -> None:
+        self._inner = inner
+        self._writer: asyncio.StreamWriter | None = None
+
+    async def create(self, url: URL, **kwargs: Any) -> tuple[Any, asyncio.StreamWriter]:
+        reader, self._writer = await self._inner.create(url, **kwargs)
+        return reader, self._writer
+
+    def abort(self) -> None:
+        if self._writer is not None:
+            self._writer.transport.abort()
+
+
 class Link:
     """A connection for one purpose. Belongs to the event loop of the backend's thread."""
 
     def __init__(self, place: Place, settings: RabbitSettings, purpose: str) -> None:
         self.place = place
         self.timeout = settings.timeout_seconds
+        self.patience: Final = settings.heartbeat  #: seconds that an answer may take while the connection lives
         self._settings = settings
         self._purpose = purpose
         self._connection: Connection | None = None
@@ -106,8 +127,10 @@ class Link:
         secured: ssl.SSLContext | None = context(self._settings) if self.place.tls else None
         try:
             async with asyncio.timeout(max(1.0, self.timeout / len(self.place.hosts))):
-                transport = LenientTransport(tls=self.place.tls) if self._is_lenient else None
+                strict = TLSTransportFactory() if self.place.tls else TCPTransportFactory()
+                transport = _RememberingTransport(LenientTransport(strict) if self._is_lenient else strict)
                 connection = _TellingConnection(url, context=secured, transport_factory=transport)
+                connection.transport = transport
                 await connection.connect(
                     {"product": "headrace", "version": version("headrace"), "connection_name": self._purpose}
                 )
@@ -127,8 +150,7 @@ class Link:
                 async with asyncio.timeout(self.timeout):
                     return await open_channel(connection, make)
             except TimeoutError:
-                if connection is self._connection:
-                    self.drop()
+                self.drop(connection)
                 raise
 
     async def until_unblocked(self) -> None:
@@ -142,18 +164,29 @@ class Link:
                 f"{self.place} takes no messages while it is short of memory or disk: look at its alarms"
             ) from error
 
-    def drop(self) -> None:
-        """Give up the connection, on which there was no answer: the next call makes another one."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
+    def drop(self, connection: Connection) -> None:
+        """Give up a connection on which there was no answer: the next call makes another one."""
+        if connection is self._connection:  # and not one that was made since
+            self._connection = None
             self._leave(connection)
+
+    def doubt(self) -> None:
+        """There was no answer on one channel: see whether the connection answers at all, and else give it up."""
+
+        async def look() -> None:
+            with contextlib.suppress(BackendError):
+                self.abandon(await self.channel(_plain))
+
+        self._keep(asyncio.create_task(look()))
 
     def abandon(self, channel: Channel) -> None:
         """Give up a channel on which there was no answer. Opening the next one shows how the connection does."""
         self._leave(channel)
 
     def _leave(self, what: Connection | Channel) -> None:
-        task = asyncio.create_task(_leave(what))
+        self._keep(asyncio.create_task(_leave(what)))
+
+    def _keep(self, task: "asyncio.Task[None]") -> None:
         task.add_done_callback(self._leaving.discard)
         self._leaving.add(task)
 
@@ -167,12 +200,20 @@ class Link:
         """Take leave of the broker, if it listens."""
         if self._connecting is not None:
             self._connecting.cancel()
-        self.drop()
+        if self._connection is not None:
+            self.drop(self._connection)
         if self._leaving:
             await asyncio.wait(self._leaving)
+
+
+def _plain(connection: Connection, number: int) -> Channel:
+    return Channel(connection, number, publisher_confirms=False)
 
 
 async def _leave(what: Connection | Channel) -> None:
     with contextlib.suppress(*FOREIGN):
         async with asyncio.timeout(_LEAVE):
             await what.close(exceptions.AMQPConnectionError("given up"))
+            return
+    if isinstance(what, _TellingConnection):
+        what.transport.abort()

@@ -23,9 +23,13 @@ class Place:
     password: str = field(default="guest", repr=False)
 
     def __str__(self) -> str:
+        return f"rabbitmq at {self.where}"
+
+    @property
+    def where(self) -> str:
         """In a few words for people, without any secret."""
         hosts = ", ".join(f"{_bracketed(host)}:{port}" for host, port in self.hosts)
-        return f"rabbitmq at {hosts}, vhost {self.vhost}"
+        return f"{hosts}, vhost {self.vhost}"
 
     def url(self, host: str, port: int, heartbeat: int) -> str:
         """What a client library takes for one of the hosts. It has the password."""

@@ -31,15 +31,19 @@ class Place:
     password: str | None = field(default=None, repr=False)
 
     def __str__(self) -> str:
+        return f"redis at {self.where}"
+
+    @property
+    def where(self) -> str:
         """In a few words for people, without any secret."""
         if self.socket:
-            return f"redis at {self.socket}, database {self.database}"
+            return f"{self.socket}, database {self.database}"
         hosts = ", ".join(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in self.hosts)
         if self.kind == "cluster":
-            return f"the redis cluster of {hosts}"
+            return f"the cluster of {hosts}"
         if self.kind == "sentinel":
-            return f"redis {self.service!r} of the sentinels {hosts}, database {self.database}"
-        return f"redis at {hosts}, database {self.database}"
+            return f"{self.service!r} of the sentinels {hosts}, database {self.database}"
+        return f"{hosts}, database {self.database}"
 
 
 def parse(url: str) -> Place:

@@ -142,7 +142,7 @@ async def any_text_survives_as_id_and_name(lab: Lab) -> None:
     await lab.expect_counts("after all were acked", queue)
 
 
-@case(Promise.SIZES, needs=("peek:failed", "selective:failed"))
+@case(Promise.SIZES, needs=("peek:failed", "selective:failed"), time_limit=90)
 async def any_text_is_found_again_as_id(lab: Lab) -> None:
     """A message can be shown and reloaded by its id, and cancelled where there is cancel, whatever text that is."""
     queue = lab.queue()
