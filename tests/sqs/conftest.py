@@ -33,7 +33,8 @@ NETWORK_CASES = {f"test_{case.name}" for case in all_cases() if "disconnect" in 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave to the suite behind a network what is about networks, to the other one all else.
 
-    Workers are left to the long form: an emulator takes most of two processors for them. What they prove of SQS, `test_sqs_faults` does as well.
+    Workers are left to the long form: an emulator takes most of two processors for them, and
+    `test_sqs_faults` has them as well.
     """
     about_workers = left_to_the_long_form()
     elsewhere = [
