@@ -24,7 +24,7 @@ from headrace import Job
 
 ledger = os.open(pathlib.Path(__file__).with_name("ledger"), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 
-class Entry(Job, max_retries=3, retry_seconds=0.05):
+class Sale(Job, max_retries=3, retry_seconds=0.05):
     number: int
 
     async def handle(self) -> None:
@@ -68,7 +68,7 @@ class Load:
         self.app = Headrace.load(folder / "headrace.toml")
         self.app.load_jobs()
         sys.path[:] = path
-        self._entry = sys.modules.pop("load_jobs").Entry
+        self._entry = sys.modules.pop("load_jobs").Sale
 
     def start_worker(self) -> "subprocess.Popen[bytes]":
         command = [sys.executable, "-m", "headrace.cli", "--config", "headrace.toml", "worker", "default"]

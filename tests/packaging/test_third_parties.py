@@ -75,7 +75,7 @@ async def main() -> None:
     async with app:
         queue, other = app.queue("default"), app.queue("other")
         await queue.push_many([greet.job(name) for name in ("Ada", "Bob", "Cleo", "Dora")])
-        await queue.push(greet.job("Eve"), delay=0.02)
+        await queue.push(greet.job("Eve"), delay=0.5)
         await other.push(greet.job("Fred"))
         print((await queue.info()).waiting, (await queue.info()).delayed, (await other.info()).waiting)
         await app.worker("default").run(until_empty=True)

@@ -14,7 +14,8 @@ from typing import Any, Final
 from headrace import driver
 from headrace.driver import CONTRACT, Backend, Capabilities, Driver
 
-#: What a new backend claims: as little as it can. What has a default in the contract keeps that.
+#: What a new backend claims: as little as it can. What has a default in the contract keeps that, said in words
+#: that need no import.
 _MODEST: Final = {
     "contract": str(CONTRACT),
     "durable": "False",
@@ -23,6 +24,7 @@ _MODEST: Final = {
     "leases": '"timed"',
     "counts": '"unknown"',
     "max_batch": "100",
+    "flush": 'frozenset({"waiting", "delayed", "failed", "timeout"})',
 }
 
 
@@ -60,7 +62,7 @@ def _fields() -> Iterator[tuple[str, str, str]]:
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
             default = node.value and ast.get_source_segment(source, node.value)
             meaning = re.sub(r"^.*#:\s*", "", lines[node.lineno - 1])
-            yield node.target.id, default or _MODEST[node.target.id], meaning
+            yield node.target.id, _MODEST.get(node.target.id) or str(default), meaning
 
 
 def _unwritten(owner: type, name: str) -> str:
