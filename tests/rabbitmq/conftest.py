@@ -9,11 +9,24 @@ from typing import Any
 import pytest
 import trustme
 from helpers_rabbitmq import Make, build
+from kit import left_to_the_long_form
 
 from headrace.conformance.servers.process import TlsFiles
 from headrace.conformance.servers.proxy import Proxy
 from headrace.conformance.servers.rabbitmq import RabbitServer
 from headrace.driver import Backend
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the kit's cases about workers to the long form: these tests' own faults have workers as well.
+
+    Besides, RabbitMQ 3.10 counts a delivery that is on its way when its consumer is cancelled, which
+    on a busy machine shows as a delivery too many where a case wants them counted exactly.
+    """
+    names = left_to_the_long_form()
+    left_out = [item for item in items if item.name in names and "test_rabbitmq_conformance" in item.nodeid]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
 
 
 def sign(folder: Path, *identities: str) -> TlsFiles:
