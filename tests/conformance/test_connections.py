@@ -99,7 +99,7 @@ class Renaming(WireDriver):
 
 
 class LeakyBackend(WireBackend):
-    """Leaves a socket behind wherever it cannot be opened."""
+    """Leaves sockets behind wherever it cannot be opened: more of them than come and go meanwhile."""
 
     left: ClassVar[list[socket.socket]] = []
 
@@ -107,7 +107,7 @@ class LeakyBackend(WireBackend):
         try:
             await super().open()
         except BackendUnavailable:
-            self.left.append(socket.socket())
+            self.left.extend(socket.socket() for _ in range(10))
             raise
 
 
