@@ -1,14 +1,15 @@
 """The options of a ``[backends.NAME]`` table that uses this plugin."""
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Annotated
 
 from msgspec import Meta
 
+from headrace.tls import TlsSettings
+
 
 @dataclass(frozen=True, slots=True)
-class RabbitSettings:
+class RabbitSettings(TlsSettings):
     """Where the broker is, and how it is spoken to. Secrets may stand in ``url`` or apart from it."""
 
     #: ``amqp://user:password@host:port/vhost``, ``amqps://`` for TLS. Several hosts of one cluster are listed with
@@ -18,13 +19,6 @@ class RabbitSettings:
     vhost: str | None = None
     username: str | None = field(default=None, repr=False)
     password: str | None = field(default=None, repr=False)
-    #: Files in PEM: the authorities to trust beside the system's, and our own certificate and key, where the server
-    #: asks for them. A relative path starts from the configuration's folder.
-    tls_ca: Path | None = None
-    tls_certificate: Path | None = None
-    tls_key: Path | None = None
-    #: ``false`` trusts any certificate and any name: for tests.
-    tls_verify: bool = True
     #: Seconds of silence after which the broker takes a worker for dead, and gives its messages to others.
     heartbeat: Annotated[int, Meta(ge=1, le=3600)] = 20
     #: How long a call may go without an answer, connecting included, before it fails as unavailable.

@@ -7,9 +7,10 @@ from typing import Any, Final
 
 from headrace.driver import ALL_CHANNELS, CONTRACT, Backend, Capabilities
 from headrace.errors import BackendError, BackendUnavailable, ConfigError
-from headrace_redis.connections import tls
+from headrace.tls import context
 from headrace_redis.connections.place import Place
 from headrace_redis.connections.server import Server
+from headrace_redis.connections.tls import trouble
 from headrace_redis.driver import MAX_BATCH, RedisDriver
 from headrace_redis.errors import is_passing
 from headrace_redis.opened import Opened
@@ -86,7 +87,7 @@ class RedisBackend(Backend):
 
     async def open(self) -> None:
         if self._place.tls:
-            tls.context(self._settings)
+            context(self._settings)
         server = Server(self._place, self._settings)
         try:
             for each in await server.on_every_node("INFO"):
@@ -101,7 +102,7 @@ class RedisBackend(Backend):
     async def _why(self, error: BackendUnavailable) -> BackendError | None:
         """What kept us from a server that did not so much as answer, if that can be found out."""
         answered = error.__cause__ is not None and is_passing(error.__cause__)
-        return None if answered else await tls.trouble(self._place, self._settings)
+        return None if answered else await trouble(self._place, self._settings)
 
     async def close(self) -> None:
         if self._open is not None:

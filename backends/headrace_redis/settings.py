@@ -1,14 +1,15 @@
 """The options of a ``[backends.NAME]`` table that uses this plugin."""
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Annotated, Literal
 
 from msgspec import Meta
 
+from headrace.tls import TlsSettings
+
 
 @dataclass(frozen=True, slots=True)
-class RedisSettings:
+class RedisSettings(TlsSettings):
     """Where the server is, and how it is spoken to. Secrets may stand in ``url`` or apart from it."""
 
     #: ``redis://host:port/database``, ``rediss://`` for TLS, ``unix:///path/to/socket``,
@@ -20,13 +21,6 @@ class RedisSettings:
     #: For Sentinels that ask for a password themselves.
     sentinel_username: str | None = field(default=None, repr=False)
     sentinel_password: str | None = field(default=None, repr=False)
-    #: Files in PEM: the authorities to trust beside the system's, and our own certificate and key, where the server
-    #: asks for them. A relative path starts from the configuration's folder.
-    tls_ca: Path | None = None
-    tls_certificate: Path | None = None
-    tls_key: Path | None = None
-    #: ``false`` trusts any certificate and any name: for tests.
-    tls_verify: bool = True
     #: How many connections calls may use at once, for each node of a Cluster. Each queue that is waited for has
     #: one more.
     max_connections: Annotated[int, Meta(ge=1)] = 10

@@ -21,10 +21,11 @@ from pamqp.base import Frame
 from yarl import URL
 
 from headrace.errors import BackendError, BackendUnavailable
+from headrace.tls import context
 from headrace_rabbitmq.connections.channel import AnyChannel, open_channel
 from headrace_rabbitmq.connections.lenient import UNREADABLE, LenientTransport
 from headrace_rabbitmq.connections.place import Place
-from headrace_rabbitmq.connections.tls import context, trouble
+from headrace_rabbitmq.connections.tls import trouble
 from headrace_rabbitmq.errors import FOREIGN, translate, translated
 from headrace_rabbitmq.settings import RabbitSettings
 

@@ -5,18 +5,19 @@ from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import quote, unquote
 
+from headrace.hosts import Host, bracketed, parse_hosts, told
+
 _PORTS: Final = {"amqp": 5672, "amqps": 5671}
 
 #: What stands between ``//`` and the path is split by hand: it may list several hosts.
 _URL: Final = re.compile(r"(?P<scheme>[a-z]+)://(?P<authority>[^/?#]*)(?:/(?P<path>[^?#]*))?(?:\?(?P<query>[^#]*))?\Z")
-_HOST: Final = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.%]+)\]|(?P<name>[^\[\]:]+))(?::(?P<port>\d{1,5}))?\Z")
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
     """Where the broker is, who we are there, and in which words that may be shown."""
 
-    hosts: tuple[tuple[str, int], ...]
+    hosts: tuple[Host, ...]
     vhost: str = "/"
     tls: bool = False
     username: str = field(default="guest", repr=False)
@@ -28,7 +29,7 @@ class Place:
     @property
     def where(self) -> str:
         """In a few words for people, without any secret."""
-        hosts = ", ".join(f"{_bracketed(host)}:{port}" for host, port in self.hosts)
+        hosts = told(self.hosts)
         return f"{hosts}, vhost {self.vhost}"
 
     def url(self, host: str, port: int, heartbeat: int) -> str:
@@ -36,7 +37,7 @@ class Place:
         scheme = "amqps" if self.tls else "amqp"
         user = f"{quote(self.username, safe='')}:{quote(self.password, safe='')}"
         vhost = quote(self.vhost, safe="")
-        return f"{scheme}://{user}@{_bracketed(host)}:{port}/{vhost}?heartbeat={heartbeat}"
+        return f"{scheme}://{user}@{bracketed(host)}:{port}/{vhost}?heartbeat={heartbeat}"
 
 
 def parse(url: str, vhost: str | None = None, username: str | None = None, password: str | None = None) -> Place:
@@ -62,23 +63,9 @@ def parse(url: str, vhost: str | None = None, username: str | None = None, passw
     userinfo, _, authority = found["authority"].rpartition("@")
     name, _, secret = userinfo.partition(":")
     return Place(
-        hosts=_hosts(authority, _PORTS[scheme]),
+        hosts=parse_hosts(authority, _PORTS[scheme]),
         vhost=vhost if vhost is not None else unquote(path) or "/",
         tls=scheme == "amqps",
         username=username if username is not None else unquote(name) or "guest",
         password=password if password is not None else unquote(secret) or "guest",
     )
-
-
-def _hosts(authority: str, port: int) -> tuple[tuple[str, int], ...]:
-    hosts = []
-    for each in authority.split(",") if authority else ["127.0.0.1"]:
-        found = _HOST.match(each.strip())
-        if found is None or int(found["port"] or port) > 65535:
-            raise ValueError("a host in it is not of the form name, name:port or [address]:port")
-        hosts.append((found["six"] or unquote(found["name"]), int(found["port"] or port)))
-    return tuple(hosts)
-
-
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host

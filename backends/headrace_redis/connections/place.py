@@ -5,12 +5,13 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 from urllib.parse import parse_qsl, unquote
 
+from headrace.hosts import Host, parse_hosts, told
+
 _PORT: Final = 6379
 _SENTINEL_PORT: Final = 26379
 
 #: What stands between ``//`` and the path is split by hand: it may list several hosts.
 _URL: Final = re.compile(r"(?P<scheme>[a-z+]+)://(?P<authority>[^/?#]*)(?P<path>/[^?#]*)?(?:\?(?P<query>[^#]*))?\Z")
-_HOST: Final = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.%]+)\]|(?P<name>[^\[\]:]+))(?::(?P<port>\d{1,5}))?\Z")
 
 _SCHEMES: Final = (
     "redis://, rediss://, unix://, redis+sentinel://, rediss+sentinel://, redis+cluster:// or rediss+cluster://"
@@ -23,7 +24,7 @@ class Place:
 
     kind: Literal["single", "sentinel", "cluster"]
     tls: bool = False
-    hosts: tuple[tuple[str, int], ...] = ()
+    hosts: tuple[Host, ...] = ()
     socket: str = ""  #: of a server on this machine, instead of hosts
     service: str = ""  #: what Sentinel calls the servers
     database: int = 0
@@ -38,7 +39,7 @@ class Place:
         """In a few words for people, without any secret."""
         if self.socket:
             return f"{self.socket}, database {self.database}"
-        hosts = ", ".join(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in self.hosts)
+        hosts = told(self.hosts)
         if self.kind == "cluster":
             return f"the cluster of {hosts}"
         if self.kind == "sentinel":
@@ -74,26 +75,16 @@ def parse(url: str) -> Place:
             raise ValueError(
                 "redis+sentinel:// names the service behind the hosts: redis+sentinel://host1,host2/service"
             )
-        hosts = _hosts(authority, _SENTINEL_PORT)
+        hosts = parse_hosts(authority, _SENTINEL_PORT)
         return Place("sentinel", tls, hosts, "", parts[0], _database("".join(parts[1:])), username, password)
     if kind == "cluster":
         if parts not in ([], ["0"]):
             raise ValueError("a Cluster has no databases but 0: nothing may follow the hosts")
-        return Place("cluster", tls, _hosts(authority, _PORT), username=username, password=password)
-    hosts = _hosts(authority, _PORT)
+        return Place("cluster", tls, parse_hosts(authority, _PORT), username=username, password=password)
+    hosts = parse_hosts(authority, _PORT)
     if len(hosts) > 1 or len(parts) > 1:
         raise ValueError("redis:// names one host and one database; several hosts want redis+sentinel or redis+cluster")
     return Place("single", tls, hosts, database=_database("".join(parts)), username=username, password=password)
-
-
-def _hosts(authority: str, port: int) -> tuple[tuple[str, int], ...]:
-    hosts = []
-    for each in authority.split(",") if authority else ["127.0.0.1"]:
-        found = _HOST.match(each.strip())
-        if found is None or int(found["port"] or port) > 65535:
-            raise ValueError("a host in it is not of the form name, name:port or [address]:port")
-        hosts.append((found["six"] or unquote(found["name"]), int(found["port"] or port)))
-    return tuple(hosts)
 
 
 def _database(text: str) -> int:

@@ -12,7 +12,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-from headrace.errors import BackendError, ConfigError
+from headrace.errors import BackendError
+from headrace.tls import TlsSettings, context
 from headrace_redis.connections.place import Place
 from headrace_redis.errors import is_distrust, translate
 from headrace_redis.settings import RedisSettings
@@ -42,32 +43,6 @@ def _text(path: Path | None) -> str | None:
     return None if path is None else str(path)
 
 
-def context(settings: RedisSettings) -> ssl.SSLContext:
-    """The same for Python. Raises `ConfigError` that names a file which cannot be used."""
-    made = ssl.create_default_context()
-    if not settings.tls_verify:
-        made.check_hostname = False
-        made.verify_mode = ssl.CERT_NONE
-    if settings.tls_ca is not None:
-        try:
-            made.load_verify_locations(settings.tls_ca)
-        except OSError as error:  # which ssl's own errors are, too
-            raise _unusable("tls_ca", settings.tls_ca, error) from error
-    if settings.tls_certificate is not None:
-        try:
-            # A password of none: for a key that wants one it would ask at the terminal, and wait.
-            made.load_cert_chain(settings.tls_certificate, settings.tls_key, "")
-        except OSError as error:
-            option = "tls_key" if settings.tls_key and settings.tls_certificate.is_file() else "tls_certificate"
-            raise _unusable(option, getattr(settings, option), error) from error
-    return made
-
-
-def _unusable(option: str, path: Path, error: OSError) -> ConfigError:
-    why = error.strerror if path.is_file() else "there is no such file"
-    return ConfigError(f"{option} is {path}, which cannot be used: {why}")
-
-
 async def trouble(place: Place, settings: RedisSettings) -> BackendError | None:
     """Why a server that could not be opened cannot be spoken to in this way; ``None`` if TLS is not the reason."""
     ask = _ask_in_tls if place.tls else _ask_in_clear
@@ -89,7 +64,7 @@ async def _ask_in_tls(place: Place, settings: RedisSettings, host: str, port: in
 
 
 async def _ask_in_clear(place: Place, settings: RedisSettings, host: str, port: int) -> BackendError | None:
-    anyone = context(RedisSettings(tls_verify=False))
+    anyone = context(TlsSettings(tls_verify=False))
     try:
         async with _connection(host, port, anyone):
             return BackendError(f"{place} speaks TLS: the url must begin with rediss instead of redis")
