@@ -4,7 +4,7 @@ import traceback
 from collections.abc import Callable
 
 import pytest
-from helpers_redis import ids, message
+from words import ids, message
 
 from headrace.conformance.servers.process import free_port
 from headrace.conformance.servers.redis import RedisSentinels, RedisServer

@@ -5,7 +5,9 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeAlias
 
 import pytest
 
@@ -15,15 +17,17 @@ from headrace.conformance.servers.redis import RedisCluster, RedisSentinels, Red
 #: A test waits for its case, which may be the last of a suite; each case has a limit of its own.
 pytestmark = pytest.mark.timeout(600)
 
+Servers: TypeAlias = RedisServer | RedisSentinels | RedisCluster
+
 #: The servers of this process by URL: a harness is copied and goes to other processes, a server cannot.
-SERVERS: dict[str, RedisServer | RedisSentinels | RedisCluster] = {}
+SERVERS: dict[str, Servers] = {}
 
 
 class ServerHarness(PluginHarness):
     """Servers that can be killed, and asked what they were sent."""
 
     @property
-    def server(self) -> RedisServer | RedisSentinels | RedisCluster:
+    def server(self) -> Servers:
         return SERVERS[self.options["url"]]
 
     async def restart(self) -> None:
@@ -36,29 +40,32 @@ class ServerHarness(PluginHarness):
         return await asyncio.to_thread(self.server.commands)
 
 
+@contextmanager
+def serving(servers: Servers) -> Iterator[str]:
+    """The URL of servers that are up as long as the block lasts."""
+    with servers:
+        SERVERS[servers.url] = servers
+        yield servers.url
+        del SERVERS[servers.url]
+
+
 @pytest.fixture(scope="class")
 def durable() -> Iterator[str]:
     """The URL of a server that outlives a kill."""
-    with RedisServer(append_only=True) as server:
-        SERVERS[server.url] = server
-        yield server.url
-        del SERVERS[server.url]
+    with serving(RedisServer(append_only=True)) as url:
+        yield url
 
 
 @pytest.fixture(scope="class")
 def durable_sentinels() -> Iterator[str]:
-    with RedisSentinels(append_only=True) as sentinels:
-        SERVERS[sentinels.url] = sentinels
-        yield sentinels.url
-        del SERVERS[sentinels.url]
+    with serving(RedisSentinels(append_only=True)) as url:
+        yield url
 
 
 @pytest.fixture(scope="class")
 def durable_cluster() -> Iterator[str]:
-    with RedisCluster(append_only=True) as cluster:
-        SERVERS[cluster.url] = cluster
-        yield cluster.url
-        del SERVERS[cluster.url]
+    with serving(RedisCluster(append_only=True)) as url:
+        yield url
 
 
 class TestServer(DriverSuite):

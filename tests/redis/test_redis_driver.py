@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 import pytest
-from helpers_redis import counts, ids, message, messages, receipts
+from words import counts, ids, message, messages, receipts
 
 from headrace.conformance.servers.redis import RedisServer
 from headrace.driver import Settled

@@ -5,8 +5,8 @@ import time
 from collections.abc import Awaitable, Callable
 
 import pytest
-from helpers_redis import counts, ids, message, messages, receipts
 from redis import exceptions
+from words import counts, ids, message, messages, receipts
 
 from headrace.conformance.servers.process import free_port
 from headrace.conformance.servers.proxy import Proxy

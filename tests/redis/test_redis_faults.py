@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from helpers_redis import message, messages, receipts
 from load import Load
+from words import message, messages, receipts
 
 from headrace.conformance.servers.proxy import Proxy
 from headrace.conformance.servers.redis import RedisCluster, RedisSentinels, RedisServer

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import trustme
-from helpers_redis import ids, message
+from words import ids, message
 
 from headrace.config import Config
 from headrace.conformance.servers.process import TlsFiles
