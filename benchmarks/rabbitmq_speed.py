@@ -25,6 +25,7 @@ from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractQueue
 
 from headrace import Headrace
 from headrace.conformance.servers.rabbitmq import RabbitServer
+from headrace.driver import Message
 from measuring import PACE, Noop, consume, consume_by_two, paced, paced_latency, percentiles, spread
 
 #: Confirms that the bare client awaits together, and the messages that it holds.
@@ -32,6 +33,10 @@ WINDOW: Final = 100
 
 #: Messages that the bare client acks at once, where it does not ack each.
 MULTIPLE: Final = 50
+
+#: Seconds of the delays whose exactness is measured, and messages for each, one after another.
+DELAYS: Final = (0.01, 0.05, 0.2, 1.0)
+SINGLE: Final = 41
 
 
 class Bench:
@@ -137,16 +142,42 @@ class Bench:
             async with self.app():
                 return await paced_latency(self.config, Path(folder) / "times")
 
+    async def lateness(self, delay: float) -> list[float]:
+        """Milliseconds by which single delayed messages come late to a pop that waits for them; sorted."""
+        async with self.app() as app:
+            driver = await app.queue().driver()
+            late = []
+            for number in range(SINGLE):
+                began = time.perf_counter()
+                await driver.delay([Message(id=str(number), name="noop", body=b"x" * 20, delay=delay)])
+                (held,) = await driver.pop(1, 60)
+                late.append((time.perf_counter() - began - delay) * 1000)
+                await driver.ack([held.receipt])
+            return sorted(late[1:])  # the first had the levels declared
+
+
+def print_lateness(bench: Bench) -> None:
+    """How late what is delayed comes, off-burst."""
+    for delay in DELAYS:
+        late = asyncio.run(bench.lateness(delay))
+        p95 = late[int(len(late) * 0.95)]
+        print(f"late after a delay of {delay * 1000:>5,.0f} ms, ms         ", end=" ")
+        print(f"p50 {statistics.median(late):.1f}   p95 {p95:.1f}   max {late[-1]:.1f}")
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--url", help="a broker; else one is started. The queues bare and {default} are deleted")
     parser.add_argument("--jobs", type=int, default=20_000)
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--delays", action="store_true", help="only how late what is delayed comes")
     parser.add_argument("--quick", action="store_true", help="throughput only")
     options = parser.parse_args()
     with ExitStack() as stack:
         bench = Bench(options.url or stack.enter_context(RabbitServer()).url, options.jobs)
+        if options.delays:
+            print_lateness(bench)
+            return
         measures: Sequence[Callable[[], Awaitable[tuple[float, float]]]] = (
             partial(bench.bare_run, 1),
             partial(bench.bare_run, MULTIPLE),
@@ -169,6 +200,7 @@ def main() -> None:
         print(f"consumed by two workers                    {spread([asyncio.run(bench.two_processes())])}")
         print(f"push to start at {PACE} a second, ms         {percentiles(asyncio.run(bench.latency()))}")
         print(f"publish and confirm, bare, ms              {percentiles(asyncio.run(bench.bare_round_trip()))}")
+        print_lateness(bench)
 
 
 async def _awaited(measure: Callable[[], Awaitable[tuple[float, float]]]) -> tuple[float, float]:

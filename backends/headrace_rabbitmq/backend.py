@@ -1,4 +1,17 @@
-"""The RabbitMQ backend: what it can do, its connections while open, and what may go wrong later."""
+"""The RabbitMQ backend: what it can do, its connections while open, and what may go wrong later.
+
+Limits that are the broker's, and that no client can lift:
+
+* What is in a queue goes when somebody deletes the queue. It is declared anew when it is needed.
+* RabbitMQ 3.10 notes every half second which quorum queues it has: killed before that, it has lost a queue that
+  was just declared, with all that was pushed to it.
+* A delayed message whose next queue has no leader at the moment when it is due is sent on again after the broker's
+  ``dead_letter_worker_publisher_confirm_timeout``, by default 180 s: late, and not lost.
+* A message that somebody pushes in the very moment when an idle worker stops fetching may be counted as delivered
+  once more than it was (seen on 3.10).
+* Whoever asks for counts is told of delays by asking for queues that may not be there: with no delay ever used in a
+  queue that is one line at level error in the broker's log, at most every five seconds.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -54,7 +67,12 @@ class RabbitBackend(Backend):
 
     @property
     def capabilities(self) -> Capabilities:
-        if not self._server_version or self._can_hold_long():
+        if not self._server_version:
+            seconds = self._settings.consumer_timeout
+            return replace(
+                CAPABILITIES, max_run_hint=f"before RabbitMQ 3.12 its consumer_timeout, {seconds / 60:g} min"
+            )
+        if self._can_hold_long():
             return CAPABILITIES
         return replace(
             CAPABILITIES,

@@ -12,10 +12,11 @@ same, so that core can settle it: its queue goes on.
 import hashlib
 import uuid
 from collections.abc import Mapping
-from typing import Any, Final, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple
 
 import msgspec
 from aiormq.abc import DeliveredMessage
+from msgspec import Meta
 from pamqp.commands import Basic
 from pamqp.common import FieldTable
 
@@ -35,14 +36,17 @@ _PERSISTENT: Final = 2
 _SHORT: Final = 255
 
 
+Count = Annotated[int, Meta(ge=0)]
+
+
 class _More(msgspec.Struct, omit_defaults=True, frozen=True, gc=False):
     """What the header holds. ``id`` and ``name`` only where they are too long to be properties."""
 
-    attempt: int = 0
-    deaths: int = 0
+    attempt: Count = 0
+    deaths: Count = 0
     headers: Mapping[str, str] = NO_HEADERS
     note: Note | None = None
-    deliveries: int = 0  #: that ended unsettled before the message was published anew, though nobody had written it
+    deliveries: Count = 0  #: that ended unsettled before the message was published anew, though nobody had written it
     id: str | None = None
     name: str | None = None
 
@@ -96,7 +100,7 @@ def received(delivered: DeliveredMessage) -> tuple[Message, int]:
         note=more.note,
     )
     counts = (headers.get(name) for name in _DELIVERIES)
-    return message, more.deliveries + max((each for each in counts if isinstance(each, int)), default=0)
+    return message, more.deliveries + max((each for each in counts if isinstance(each, int) and each > 0), default=0)
 
 
 def _read(value: Any) -> _More:

@@ -16,7 +16,7 @@ from pamqp.base import Frame
 from headrace.errors import BackendError, BackendUnavailable
 from headrace_rabbitmq.connections.channel import BatchChannel
 from headrace_rabbitmq.connections.link import Link
-from headrace_rabbitmq.errors import translated
+from headrace_rabbitmq.errors import is_missing, translated
 from headrace_rabbitmq.frames import QueuePurge
 from headrace_rabbitmq.management import Management
 from headrace_rabbitmq.topology import HIGHEST, LOWEST, Topology
@@ -28,6 +28,9 @@ _AT_ONCE: Final = 8
 #: Seconds after which it is asked again whether others have declared a level that we do not know: each
 #: question that is answered with no is an error in the broker's log.
 _LOOK_AGAIN: Final = 5.0
+
+#: Seconds that a queue which is being deleted gets, before it is declared anew.
+_PAUSE: Final = 0.05
 
 #: What the broker says of a queue or exchange that is there, and was declared otherwise.
 _OTHERWISE: Final = "inequivalent arg"
@@ -100,6 +103,15 @@ class Desk:
         )
 
 
+class _Known:
+    """What stands in the broker, as far as it was declared or found since something was last missing there."""
+
+    def __init__(self) -> None:
+        self.queues: set[str] = set()  #: of ``waiting``, ``failed`` and ``timeout``
+        self.level = LOWEST - 1  #: the highest that is there
+        self.looked_at = -_LOOK_AGAIN
+
+
 class Declared:
     """What is known to stand in the broker for one queue."""
 
@@ -107,32 +119,44 @@ class Declared:
         self._desk = desk
         self._topology = topology
         self._lock = asyncio.Lock()
-        self._queues: set[str] = set()  #: of ``waiting``, ``failed`` and ``timeout``
-        self._level = LOWEST - 1  #: the highest that is there
-        self._looked_at = -_LOOK_AGAIN
+        self._known = _Known()
 
     async def ensure(self, queue: str, level: int = 0) -> None:
-        """Declare ``waiting``, ``failed`` or ``timeout``, and the levels up to this one, unless they are known."""
-        if queue in self._queues and level <= self._level:
+        """Declare ``waiting``, ``failed`` or ``timeout``, and the levels up to this one, unless they are known.
+
+        Heals by itself, once, if something that it builds on goes while it does so.
+        """
+        if queue in self._known.queues and level <= self._known.level:
             return
         async with self._lock:
-            if queue not in self._queues:
-                is_waiting = queue == self._topology.waiting
-                await self._declare(self._topology.declare_waiting() if is_waiting else [self._topology.declare(queue)])
-                self._queues.add(queue)
-            while self._level < level:
-                await self._declare(self._topology.declare_level(self._level + 1))
-                self._level += 1
+            try:
+                await self._make(self._known, queue, level)
+            except BackendError as error:
+                if not is_missing(error):
+                    raise
+                self.forget()
+                await asyncio.sleep(_PAUSE)
+                await self._make(self._known, queue, level)
+
+    async def _make(self, known: "_Known", queue: str, level: int) -> None:
+        if queue not in known.queues:
+            is_waiting = queue == self._topology.waiting
+            await self._declare(self._topology.declare_waiting() if is_waiting else [self._topology.declare(queue)])
+            known.queues.add(queue)
+        while known.level < level:
+            await self._declare(self._topology.declare_level(known.level + 1))
+            known.level += 1
 
     async def _declare(self, frames: Iterable[Frame]) -> None:
         for frame in frames:
             await self._desk.ask(frame)
 
     def forget(self) -> None:
-        """Something is not there any more: declare everything again when it is needed."""
-        self._queues.clear()
-        self._level = LOWEST - 1
-        self._looked_at = -_LOOK_AGAIN
+        """Something is not there any more: declare everything again when it is needed.
+
+        What is being declared at this moment may have stood on it, so that counts as unknown, too.
+        """
+        self._known = _Known()
 
     async def levels(self, *, surely: bool = False) -> range:
         """The levels that are there, those that others have declared among them.
@@ -140,15 +164,16 @@ class Declared:
         Of these it knows within some seconds, or ``surely``.
         """
         now = asyncio.get_running_loop().time()
-        if surely or now - self._looked_at >= _LOOK_AGAIN:
-            self._looked_at = now
-            level = self._level
+        known = self._known
+        if surely or now - known.looked_at >= _LOOK_AGAIN:
+            known.looked_at = now
+            level = known.level
             while level < HIGHEST and await self._desk.find(
                 self._topology.declare_level_queue(level + 1, passive=True)
             ):
                 level += 1
-            self._level = max(self._level, level)
-        return range(LOWEST, self._level + 1)
+            known.level = max(known.level, level)
+        return range(LOWEST, known.level + 1)
 
     async def count(self, queue: str) -> int:
         """How many messages of ``waiting``, ``failed`` or ``timeout`` are ready; declares it."""
@@ -166,14 +191,29 @@ class Declared:
         return total
 
     async def delete(self, link: Link) -> None:
-        """Remove everything of the queue, on a channel of its own: it takes its time, and others need not wait."""
-        levels = await self.levels(surely=True)
-        self.forget()
-        await self._settle(levels)
+        """Remove everything of the queue, on a channel of its own: it takes its time, and others need not wait.
+
+        Done again for a moment if it fails: a broker that has just come back may break over a queue of which it
+        has not found all. What is gone already is no error.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + link.timeout
+        while True:
+            try:
+                levels = await self.levels(surely=True)
+                self.forget()
+                await self._settle(levels)
+                # One more: whoever declared it may have ended between its exchange and its queue.
+                return await self._delete(link, min(levels.stop, HIGHEST))
+            except BackendUnavailable:
+                if loop.time() > deadline:
+                    raise
+                await asyncio.sleep(_PAUSE)
+
+    async def _delete(self, link: Link, highest: int) -> None:
         channel = await link.channel(_plain)
         try:
-            # One more: whoever declared it may have ended between its exchange and its queue.
-            for frame in self._topology.delete(min(levels.stop, HIGHEST)):
+            for frame in self._topology.delete(highest):
                 with translated(link.place):
                     async with asyncio.timeout(link.timeout + _BY_FORCE):
                         await channel.rpc(frame)

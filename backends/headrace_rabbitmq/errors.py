@@ -54,6 +54,12 @@ def reply(error: BaseException) -> tuple[int, str]:
     return 0, ""
 
 
+def is_missing(error: BaseException | None) -> bool:
+    """Whether the broker, or a call, says that a queue or exchange is not there."""
+    origin = error.__cause__ if isinstance(error, BackendError) else error
+    return isinstance(origin, exceptions.ChannelNotFoundEntity)
+
+
 @contextmanager
 def translated(place: object) -> Iterator[None]:
     """Let what aiormq raises out as headrace's errors; what shall end by a time limit has that limit inside of this."""

@@ -12,15 +12,17 @@ messages from lying in the hands of a worker that does not run them:
   then acked: simply returned, it would count as one more delivery that died.
 
 A message that is on its way to a consumer in the moment when that is cancelled is returned by the
-broker, and counted. So a consumer is cancelled when its credit is used up or nothing waits; then
-only a message that was pushed in that very moment has a delivery counted that nobody saw.
+broker, and counted (seen on 3.10). So a consumer is cancelled when its credit is used
+up, with no ack on its way that would give it more; or when nothing waits, and nothing is on its
+way from this process. Only what another process pushes in that very moment may have a delivery
+counted that nobody saw.
 """
 
 import asyncio
 import contextlib
 import math
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Final
 
 from aiormq.abc import DeliveredMessage
@@ -29,7 +31,7 @@ from pamqp import commands
 from headrace.errors import BackendError
 from headrace_rabbitmq.connections.link import Link
 from headrace_rabbitmq.desk import Declared
-from headrace_rabbitmq.errors import translate
+from headrace_rabbitmq.errors import is_missing, translate
 from headrace_rabbitmq.frames import Consume, QueuePurge
 from headrace_rabbitmq.holding import Hold, Receipt, settle
 from headrace_rabbitmq.publishing import Publisher
@@ -42,7 +44,9 @@ _SURPLUS: Final = 1.0
 #: Seconds that a consumer without credit is left alone when more is asked for: acks are mostly on their way.
 _ACKS_COME: Final = 0.003
 
-#: Credit is given exactly up to this; above, twice what is asked for, so that it seldom has to be changed.
+#: Credit is given exactly up to this. Above, whoever has popped all that came and asked for more gets up to twice what
+#: it asks for, so that credit seldom has to be changed; before, and for slow handlers, what is too much would go from
+#: the head of the queue to its tail.
 _EXACT: Final = 32
 
 #: The most credit: twice the largest batch.
@@ -95,6 +99,7 @@ class Feed:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._is_supplying = False
+        self._is_fast = False  #: whether what was last fetched was not enough
 
     # Demand.
 
@@ -110,12 +115,13 @@ class Feed:
 
     def grow(self, limit: int) -> None:
         """Somebody popped and would have liked more, at a moment when no more could come."""
+        self._is_fast = True
         self._spawn(self._replace(limit))
 
     async def _replace(self, limit: int) -> None:
         async with self._changing:
             if self._hold is not None and self._consumer is not None and self._consumer.credit <= 0:
-                await self._change(self._hold, _class(limit))
+                await self._change(self._hold, self._credit(limit))
 
     def adjust(self, *, patient: bool = True) -> None:
         """Have a consumer with credit if somebody waits and nothing is there."""
@@ -133,9 +139,7 @@ class Feed:
     async def _supply(self) -> None:
         try:
             async with self._changing:
-                wanted = sum(self._waits.values())
-                if wanted and (self._consumer is None or self._consumer.credit <= 0):
-                    await self._change(await self._open(), _class(wanted))
+                await self._once_more(self._supply_now)
         except BackendError as error:
             self.on_failure(error)
             return
@@ -143,16 +147,41 @@ class Feed:
             self._is_supplying = False
         self.adjust()
 
+    async def _supply_now(self) -> None:
+        wanted = sum(self._waits.values())
+        if wanted and (self._consumer is None or self._consumer.credit <= 0):
+            await self._change(await self._open(), self._credit(wanted))
+
     async def look(self, limit: int) -> None:
         """Have in the buffer what there is now, without waiting for more to come. Raises `BackendError`."""
-        async with self._changing:
+
+        async def look_now() -> None:
             hold = await self._open()
             ready = await self._catch_up(hold, lambda: bool(self.buffer))
             if ready and not self.buffer:
-                await self._change(hold, _class(min(limit, ready)))
+                await self._change(hold, self._credit(min(limit, ready)))
                 await self._catch_up(hold, lambda: bool(self.buffer))
+
+        async with self._changing:
+            await self._once_more(look_now)
         self.touched = time.monotonic()
         self._arm()
+
+    def _credit(self, wanted: int) -> int:
+        """What a consumer gets of which so much is asked."""
+        if self._is_fast and wanted > _EXACT:
+            wanted = 1 << wanted.bit_length()
+        return min(_MOST, wanted)
+
+    async def _once_more(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Heal what fails since the queue goes in the middle of it."""
+        try:
+            await work()
+        except BackendError as error:
+            if not is_missing(error):
+                raise
+            self._declared.forget()
+            await work()
 
     async def _catch_up(self, hold: Hold, enough: Callable[[], bool] = lambda: False) -> int:
         """Wait for what the broker has sent or is about to send; how many are ready that there is no credit for."""
@@ -193,7 +222,7 @@ class Feed:
         hold = Hold(self._link, self._topology.waiting)
         await hold.open(
             lambda message: self._receive(hold, message),
-            on_settled=self._settled,
+            on_settled=lambda tag: self._settled(hold, tag),
             on_cancel=lambda: self._cancelled(hold),
             on_end=lambda error: self._ended(hold, error),
         )
@@ -202,8 +231,11 @@ class Feed:
         return hold
 
     async def _change(self, hold: Hold, prefetch: int) -> None:
-        """Have a consumer with so much credit. Raises `BackendError`."""
-        await self._cancel(hold)
+        """Have a consumer with so much credit, unless the one that there is has some again. Raises `BackendError`."""
+        async with hold.without_acks():  # a message that one of those sends for would be on its way
+            if self._consumer is not None and self._consumer.credit > 0:
+                return
+            await self._cancel(hold)
         self._consumers += 1
         consumer = self._consumer = _Consumer(f"headrace-{self._consumers}", prefetch)
         frame = Consume(queue=self._topology.waiting, consumer_tag=consumer.tag)
@@ -223,6 +255,8 @@ class Feed:
             self.is_exhausted = False
 
     def _receive(self, hold: Hold, delivered: DeliveredMessage) -> None:
+        if hold is not self._hold:
+            return
         consumer = self._consumer
         tag = delivered.delivery_tag or 0
         if consumer is not None:
@@ -237,8 +271,8 @@ class Feed:
         if self._timer is None:
             self._arm()
 
-    def _settled(self, tag: int) -> None:
-        consumer = self._consumer
+    def _settled(self, hold: Hold, tag: int) -> None:
+        consumer = self._consumer if hold is self._hold else None
         if consumer is not None and consumer.first is not None and tag >= consumer.first:
             consumer.out -= 1
             self.is_exhausted = False
@@ -247,7 +281,6 @@ class Feed:
         """The broker ended the consumer: its queue was deleted, or its deliveries were held for too long."""
         self._declared.forget()
         hold.give_up()
-        self._ended(hold, None)
 
     def _ended(self, hold: Hold, error: BaseException | None) -> None:
         """The channel is no more, and nothing that came on it is ours."""
@@ -256,7 +289,8 @@ class Feed:
         self._hold = self._consumer = None
         self.is_exhausted = False
         self.buffer.clear()
-        if error is not None and time.monotonic() - self._opened < _SHORT_LIFE:
+        # A queue that is missing is declared anew by whoever meets that.
+        if error is not None and not is_missing(error) and time.monotonic() - self._opened < _SHORT_LIFE:
             self.on_failure(translate(error, self._link.place))
         else:
             self.adjust()
@@ -299,10 +333,15 @@ class Feed:
             surplus = self.buffer.take_until(latest)
             async with self._changing:
                 if self._hold is not None and self._consumer is not None and (surplus or not self._waits):
-                    await self._catch_up(self._hold)
-                    await self._cancel(self._hold)
-            await self.buffer.give_back([*surplus, *self.buffer.take_until(latest)], self._publisher)
-        if not surplus:
+                    # What a worker gives back when it stops would come to itself in this very moment.
+                    async with self._publisher.quiet():
+                        await self._catch_up(self._hold)
+                        await self._cancel(self._hold)
+            surplus += self.buffer.take_until(latest)
+            await self.buffer.give_back(surplus, self._publisher)
+        if surplus:
+            self._is_fast = False
+        else:
             self.adjust()  # else those who wait were told of it; whoever wakes and still wants more asks again
         self._arm()
 
@@ -320,10 +359,8 @@ class Feed:
     async def give_up(self) -> None:
         """End the channel, and the receipts of all that came on it."""
         async with self._changing:
-            hold = self._hold
-            if hold is not None:
-                self._ended(hold, None)
-                hold.give_up()
+            if self._hold is not None:
+                self._hold.give_up()
 
     async def close(self) -> None:
         """Give back what nobody has popped, while the connections are still there."""
@@ -341,8 +378,3 @@ class Feed:
         self._tasks.discard(task)
         if not task.cancelled():
             task.exception()  # a connection that broke: whoever waits hears of it by the end of the channel
-
-
-def _class(wanted: int) -> int:
-    """The credit of a consumer of which so much is asked."""
-    return wanted if wanted <= _EXACT else min(_MOST, 1 << (2 * wanted - 1).bit_length())

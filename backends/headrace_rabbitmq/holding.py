@@ -4,14 +4,15 @@ Owns which of them are valid. A channel is a lease: when it ends, by whatever ca
 """
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
 from aiormq.abc import DeliveredMessage
 from pamqp import commands
 from pamqp.base import Frame
 
-from headrace.errors import BackendError
+from headrace.errors import BackendError, BackendUnavailable
 from headrace_rabbitmq.connections.channel import DeliveryChannel
 from headrace_rabbitmq.connections.link import Link
 from headrace_rabbitmq.errors import translated
@@ -39,8 +40,11 @@ class Hold:
         self._link = link
         self._queue = queue
         self.channel: DeliveryChannel
+        self._acking = asyncio.Lock()
         self._unacked: dict[int, bool] = {}  #: numbers in rising order; whether somebody is about to settle it
         self._on_settled: Callable[[int], object]
+        self._on_end: Callable[[BaseException | None], object]
+        self.is_over = False
 
     async def open(
         self,
@@ -50,16 +54,20 @@ class Hold:
         on_cancel: Callable[[], object] = lambda: None,
         on_end: Callable[[BaseException | None], object] = lambda error: None,
     ) -> None:
-        """Open the channel; ``on_cancel``: the broker ended a consumer. Raises `BackendError`."""
+        """Open the channel. Raises `BackendError`.
+
+        ``on_cancel``: the broker ended a consumer. ``on_end``: the channel has ended, by whatever cause; called once.
+        """
 
         def receive(message: DeliveredMessage) -> None:
-            self._unacked[message.delivery_tag or 0] = False
-            on_delivery(message)
+            if not self.is_over:  # what comes on a channel that was given up goes back with it
+                self._unacked[message.delivery_tag or 0] = False
+                on_delivery(message)
 
         def end(closing: "asyncio.Future[Any]") -> None:
-            self._unacked.clear()
-            on_end(None if closing.cancelled() else closing.exception())
+            self._end(None if closing.cancelled() else closing.exception())
 
+        self._on_end = on_end
         self._on_settled = on_settled
         self.channel = await self._link.channel(lambda connection, number: DeliveryChannel(connection, number, receive))
         self.channel.on_consumer_cancel_callbacks.add(lambda _: on_cancel())
@@ -72,10 +80,6 @@ class Hold:
     def held(self) -> int:
         """How many deliveries are not acked."""
         return len(self._unacked)
-
-    @property
-    def is_over(self) -> bool:
-        return self.channel.is_closed
 
     def claim(self, tag: int) -> bool:
         if self._unacked.get(tag, True):
@@ -92,24 +96,31 @@ class Hold:
 
         One frame acks all up to a number. It is used as far as none below that is still held.
         """
-        acked = {tag for tag in tags if tag in self._unacked}
-        if not acked:
-            return
-        upto = 0
-        for tag in self._unacked:
-            if tag not in acked:
-                break
-            upto = tag
-        for tag in acked:
-            del self._unacked[tag]
-            self._on_settled(tag)
-        try:
-            with translated(self._link.place):
-                async with asyncio.timeout(self._link.timeout):
-                    await self.channel.ack(sorted(tag for tag in acked if tag > upto), upto)
-        except BackendError:
-            self.give_up()  # else what the broker did not hear of would be held until the connection ends
-            raise
+        async with self._acking:
+            acked = {tag for tag in tags if tag in self._unacked}
+            if len(acked) < len(tags):
+                raise BackendUnavailable(f"{self._link.place} ended the channel before it heard of all acks")
+            upto = 0
+            for tag in self._unacked:
+                if tag not in acked:
+                    break
+                upto = tag
+            for tag in acked:
+                del self._unacked[tag]
+                self._on_settled(tag)
+            try:
+                with translated(self._link.place):
+                    async with asyncio.timeout(self._link.timeout):
+                        await self.channel.ack(sorted(tag for tag in acked if tag > upto), upto)
+            except BackendError:
+                self.give_up()  # else what the broker did not hear of would be held until the connection ends
+                raise
+
+    @asynccontextmanager
+    async def without_acks(self) -> AsyncIterator[None]:
+        """Let no ack go out in here: it would give a consumer credit."""
+        async with self._acking:
+            yield
 
     async def ask(self, frame: Frame) -> Any:
         """Send a frame and give the answer. All that was delivered before it has come in by then.
@@ -142,8 +153,14 @@ class Hold:
 
     def give_up(self) -> None:
         """End the channel; what it holds goes back to the queue, and counts as not settled."""
-        self._unacked.clear()
+        self._end(None)
         self._link.abandon(self.channel)
+
+    def _end(self, error: BaseException | None) -> None:
+        if not self.is_over:
+            self.is_over = True
+            self._unacked.clear()
+            self._on_end(error)
 
 
 async def _received_elsewhere(message: DeliveredMessage) -> None:

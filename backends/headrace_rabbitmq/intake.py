@@ -38,7 +38,7 @@ class Intake:
         if not taken:
             taken = await self._come(limit, wait, lambda: self._buffer.take(limit))
         elif len(taken) < limit and self._feed.is_exhausted:
-            self._thread.post(self._feed.grow, limit)
+            self._thread.post(self._feed.grow, limit - len(taken))
         self._feed.touched = time.monotonic()
         return taken
 

@@ -31,7 +31,6 @@ class Lane:
         management: Management | None,
         topology: Topology,
     ) -> None:
-        self._publishing = publishing
         self._consuming = consuming
         self._desk = desk
         self._management = management
@@ -123,4 +122,4 @@ class Lane:
 
     async def destroy(self) -> None:
         await self.feed.give_up()
-        await self._declared.delete(self._publishing)
+        await self._declared.delete(self._consuming)  # which an alarm does not block

@@ -1,10 +1,9 @@
 """Publishing for one queue: every message confirmed, none unroutable, none waited for without end."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
+import contextlib
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Final
-
-from aiormq import exceptions
 
 from headrace.driver import Message
 from headrace.errors import BackendError, BackendUnavailable
@@ -21,12 +20,18 @@ _WINDOW: Final = 250
 #: Bytes of the same.
 _WINDOW_BYTES: Final = 4 * 2**20
 
-#: What is sent again: what had no queue, which is declared then; and what a queue did not take, which is just
-#: starting, or choosing its leader.
-_AGAIN: Final = frozenset({Outcome.RETURNED, Outcome.REFUSED})
+#: What is sent again: what had no queue, which is declared then; what a queue did not take, which is just
+#: starting, or choosing its leader; and what never went out.
+_AGAIN: Final = frozenset({Outcome.RETURNED, Outcome.REFUSED, Outcome.UNSENT})
+
+#: What the broker has told of.
+_ANSWERED: Final = frozenset({Outcome.STORED, Outcome.RETURNED, Outcome.REFUSED})
 
 #: Seconds that such a queue gets before it is sent to again.
 _PAUSE: Final = 0.05
+
+#: Seconds that what is on its way gets to be answered, where others wait for that.
+_QUIET: Final = 0.2
 
 
 class Publisher:
@@ -38,6 +43,11 @@ class Publisher:
         self._topology = topology
         self._channel: PublishChannel | None = None
         self._opening = asyncio.Lock()
+        self._under_way = 0  #: publishes
+        self._settled = asyncio.Event()  #: there are none
+        self._settled.set()
+        self._may_begin = asyncio.Event()
+        self._may_begin.set()
 
     def parcel(self, message: Message, queue: str = "", deliveries: int = 0) -> Parcel:
         """A message for a queue, or else for ``waiting`` or the level where its delay begins."""
@@ -67,57 +77,82 @@ class Publisher:
     async def _send_window(self, parcels: Sequence[Parcel]) -> list[BackendError | None]:
         queue = parcels[0].routing_key if not parcels[0].level else self._topology.waiting  # one call is for one
         level = max(each.level for each in parcels)
-        outcomes = [Outcome.UNKNOWN] * len(parcels)
+        outcomes = [Outcome.UNSENT] * len(parcels)
         left: Sequence[int] = range(len(parcels))
         failure: BackendError | None = None
         deadline = asyncio.get_running_loop().time() + self._link.timeout
         while True:
             try:
                 await self._declared.ensure(queue, level)
-                channel = await self._open()
+                failure = await self._try(parcels, outcomes, left) or failure
             except BackendError as error:
-                if len(left) == len(parcels):
-                    raise
-                failure = error
+                failure = failure or error
                 break
-            failure = await self._try(channel, parcels, outcomes, left)
             left = [at for at in left if outcomes[at] in _AGAIN]
-            if failure is not None or not left or asyncio.get_running_loop().time() > deadline:
+            if not left or asyncio.get_running_loop().time() > deadline:
                 break
             if any(outcomes[at] is Outcome.RETURNED for at in left):
                 self._declared.forget()
             await asyncio.sleep(_PAUSE)
-        if failure is not None and all(each is Outcome.UNKNOWN for each in outcomes):
+        if failure is not None and not any(each in _ANSWERED for each in outcomes):
             raise failure
         return [self._error(outcome, failure) for outcome in outcomes]
 
-    async def _try(
-        self, channel: PublishChannel, parcels: Sequence[Parcel], outcomes: list[Outcome], places: Sequence[int]
-    ) -> BackendError | None:
-        """Send the parcels at these places; why what became of some of them is unknown, if it is."""
-        found = [Outcome.UNKNOWN] * len(places)
-        failure: BackendError | None = None
+    @contextlib.asynccontextmanager
+    async def quiet(self) -> AsyncIterator[None]:
+        """Let nothing of ours be on its way in here, unless what is on its way takes long."""
+        self._may_begin.clear()
         try:
-            with translated(self._link.place):
-                async with asyncio.timeout(self._link.timeout):
-                    await channel.publish([parcels[at] for at in places], found)
-        except BackendError as error:
-            if isinstance(error.__cause__, exceptions.ChannelNotFoundEntity):
-                # An exchange is not there any more, and the broker took nothing after that.
-                found = [Outcome.RETURNED if each is Outcome.UNKNOWN else each for each in found]
-            else:
-                failure = error
-            if self._channel is channel:
-                self._channel = None
-            self._link.abandon(channel)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_QUIET):
+                    await self._settled.wait()
+            yield
+        finally:
+            self._may_begin.set()
+
+    async def _try(
+        self, parcels: Sequence[Parcel], outcomes: list[Outcome], places: Sequence[int]
+    ) -> BackendError | None:
+        """Send the parcels at these places; why what became of some of them is unknown, if it is.
+
+        Raises `BackendError` if nothing could be sent.
+        """
+        found = [Outcome.UNSENT] * len(places)
+        failure: BackendError | None = None
+        async with self._link.publishing(), self._counted():
+            channel = await self._open()
+            try:
+                with translated(self._link.place):
+                    await channel.publish([parcels[at] for at in places], found, self._link.timeout)
+            except BackendError as error:
+                if Outcome.UNKNOWN in found:
+                    failure = error
+                if isinstance(error.__cause__, TimeoutError):
+                    await self._link.unanswered()
+                if self._channel is channel:
+                    self._channel = None
+                self._link.abandon(channel)
+            if any(each in _ANSWERED for each in found):
+                self._link.answered()
         for at, outcome in zip(places, found, strict=True):
             outcomes[at] = outcome
         return failure
 
+    @contextlib.asynccontextmanager
+    async def _counted(self) -> AsyncIterator[None]:
+        await self._may_begin.wait()
+        self._under_way += 1
+        self._settled.clear()
+        try:
+            yield
+        finally:
+            self._under_way -= 1
+            if not self._under_way:
+                self._settled.set()
+
     async def _open(self) -> PublishChannel:
-        await self._link.until_unblocked()
         async with self._opening:
-            if self._channel is None or self._channel.is_closed:
+            if self._channel is None or not self._channel.is_usable:
                 self._channel = await self._link.channel(PublishChannel)
             return self._channel
 
@@ -129,6 +164,8 @@ class Publisher:
             return BackendUnavailable(f"{place} could not store a message in {self._topology.waiting}")
         if outcome is Outcome.RETURNED:
             return BackendUnavailable(f"{place} has no queue {self._topology.waiting}, though it was just declared")
+        if outcome is Outcome.UNSENT and failure is None:
+            return BackendUnavailable(f"{place} is slow: what was to be published before took all the time")
         return failure or BackendUnavailable(f"{place} did not answer in time")
 
 

@@ -7,7 +7,6 @@ head again, in its order. Should the reader die, all of it comes back by itself.
 
 import asyncio
 import contextlib
-from collections import deque
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
@@ -26,13 +25,10 @@ from headrace_rabbitmq.holding import Hold, Receipt, settle
 from headrace_rabbitmq.publishing import Publisher
 from headrace_rabbitmq.topology import Topology
 
-#: Messages that are moved at a time.
+#: Messages that are taken, or moved, at a time: no answer stands behind more than that.
 _WINDOW: Final = 250
 
-#: The protocol's largest prefetch is 65,535.
-_MOST: Final = 50_000
-
-#: Seconds without a message after which no more are expected: a cluster may send them by another way than its answers.
+#: Seconds without a message after which the broker is asked for a sign of life, and whether there are more.
 _QUIET: Final = 0.2
 
 #: Seconds for what was given back to be seen again, and between two looks.
@@ -46,26 +42,36 @@ _TAG: Final = "headrace-reader-{:09}"
 class _Reader:
     """Takes messages of one queue, the oldest first."""
 
-    def __init__(self, hold: Hold, topology: Topology, queue: str) -> None:
+    def __init__(self, link: Link, hold: Hold, topology: Topology, queue: str) -> None:
+        self._link = link
         self._hold = hold
         self._topology = topology
         self._queue = queue
         self._consumers = 0
-        self.came: deque[DeliveredMessage] = deque()
-        self.arrival = asyncio.Event()
+        self._came: list[DeliveredMessage] = []
+        self._arrival = asyncio.Event()
+        self.left = 0  #: how many there were when it began, but for those that it has taken
+
+    async def count(self) -> int:
+        """How many there are to be taken. Raises `BackendError`."""
+        self.left = await self._ready()
+        return self.left
 
     def receive(self, delivered: DeliveredMessage) -> None:
-        self.came.append(delivered)
-        self.arrival.set()
+        self._came.append(delivered)
+        self._arrival.set()
+
+    async def _ready(self) -> int:
+        answer = await self._hold.ask(self._topology.declare(self._queue))
+        return answer.message_count or 0
 
     async def take(self, wanted: int) -> list[DeliveredMessage]:
         """At most so many, and fewer only if there are no more."""
         taken: list[DeliveredMessage] = []
-        while len(taken) < wanted:
-            part = await self._take(min(wanted - len(taken), _MOST))
-            if not part:
-                break
+        while window := min(wanted - len(taken), self.left, _WINDOW):
+            part = await self._take(window)
             taken += part
+            self.left = self.left - len(part) if part else 0
         return taken
 
     async def take_in_order(self, wanted: int, count: int) -> list[DeliveredMessage]:
@@ -85,16 +91,32 @@ class _Reader:
         self._consumers += 1
         tag = _TAG.format(self._consumers)
         await self._hold.consume(Consume(queue=self._queue, consumer_tag=tag), wanted)
-        await self._hold.ask(self._topology.declare(self._queue))
-        with contextlib.suppress(TimeoutError):
-            while len(self.came) < wanted:
-                self.arrival.clear()
-                async with asyncio.timeout(_QUIET):
-                    await self.arrival.wait()
+        while len(self._came) < wanted and await self._comes_more():
+            pass
         await self._hold.ask(commands.Basic.Cancel(consumer_tag=tag))
-        taken = list(self.came)
-        self.came.clear()
+        taken, self._came = self._came, []
         return taken
+
+    async def _comes_more(self) -> bool:
+        """Wait for another message; false if none comes though the broker answers, and those counted are elsewhere.
+
+        A large one takes its time, a busy broker too, and a cluster may send messages by another way than its
+        answers. What another reader has taken comes when that gives it back, or never.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._link.timeout
+        while True:
+            self._arrival.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_QUIET):
+                    await self._arrival.wait()
+                    return True
+            before = len(self._came)
+            await self._ready()
+            if len(self._came) > before:
+                return True
+            if loop.time() > deadline:
+                return False
 
     async def remove(self, delivered: Collection[DeliveredMessage]) -> None:
         await settle([Receipt(self._hold, each.delivery_tag or 0) for each in delivered])
@@ -132,7 +154,7 @@ class Resting:
                 return await self._move(reader, chosen[:limit])
             left = count if limit is None else min(count, limit)
             moved = 0
-            while left > 0 and (taken := await reader.take(min(left, _WINDOW))):
+            while taken := await reader.take(min(left, _WINDOW)):
                 moved += await self._move(reader, taken)
                 left -= len(taken)
             return moved
@@ -161,11 +183,10 @@ class Resting:
         async with self._lock:
             await self._declared.ensure(self._queue)
             hold = Hold(self._link, self._queue)
-            reader = _Reader(hold, self._topology, self._queue)
+            reader = _Reader(self._link, hold, self._topology, self._queue)
             await hold.open(reader.receive)
             try:
-                answer = await hold.ask(self._topology.declare(self._queue))
-                yield reader, answer.message_count or 0
+                yield reader, await reader.count()
                 held = hold.held
                 if held:
                     await self._return(hold, held)

@@ -10,9 +10,10 @@ the second; all else is only known here.
 import struct
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
+from msgspec import Meta
 
 from headrace.driver import NO_HEADERS, Message, Note
 
@@ -32,9 +33,12 @@ _length = struct.Struct(">I")
 _name_length = struct.Struct(">H")
 
 
+Count = Annotated[int, Meta(ge=0)]
+
+
 class _Spent(msgspec.Struct, array_like=True, frozen=True):
-    attempt: int
-    deaths: int
+    attempt: Count
+    deaths: Count
     note: Note | None
 
 
@@ -64,7 +68,7 @@ def id_text(raw: bytes) -> str:
     """The id that `id_bytes` was given."""
     if len(raw) == 16:
         return raw.hex()
-    return (raw[:-1] if len(raw) == 17 and raw[16] == 0xFF else raw).decode()
+    return (raw[:-1] if len(raw) == 17 and raw[16] == 0xFF else raw).decode(errors="backslashreplace")
 
 
 @lru_cache(1024)
@@ -110,7 +114,14 @@ def pack(message: Message, flags: int = 0) -> bytes:
 
 
 def unpack(id: str, value: bytes, delay: float = 0.0) -> Message:  # noqa: A002 - the contract's word
-    """The message of a value, place included."""
+    """The message of a value, place included. One that is damaged has no name, and all the rest as its body."""
+    try:
+        return _read(id, value, delay)
+    except (IndexError, ValueError, RecursionError, struct.error, msgspec.MsgspecError):
+        return Message(id=id, name="", body=value[_FLAGS + 1 :], delay=delay)
+
+
+def _read(id: str, value: bytes, delay: float) -> Message:  # noqa: A002 - the contract's word
     flags = value[_FLAGS]
     at = _FLAGS + 1
     attempt = deaths = 0
@@ -128,6 +139,8 @@ def unpack(id: str, value: bytes, delay: float = 0.0) -> Message:  # noqa: A002 
         section, at = _section(value, at)
         headers = _headers.decode(section)
     end = at + 2 + (value[at] << 8 | value[at + 1])
+    if end > len(value):
+        raise ValueError("cut short")
     return Message(
         id=id,
         name=_name_text(value[at + 2 : end]),

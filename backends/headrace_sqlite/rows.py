@@ -115,11 +115,16 @@ def select(connection: sqlite3.Connection, source: str, parameters: Sequence[Any
 
 
 def message(connection: sqlite3.Connection, row: Row, delay: float = 0.0) -> Message:
-    """The message of a row that `select` has read, inside the same transaction."""
+    """The message of a row that `select` has read, inside the same transaction. One that is damaged has no name."""
     if row.body is None:
         (body,) = connection.execute("SELECT body FROM message WHERE seq = ?", (row.seq,)).fetchone()
     else:
         body = bytes.fromhex(row.body)
+    try:
+        headers = NO_HEADERS if row.headers is None else _headers.decode(row.headers)
+        note = None if row.note is None else _note.decode(row.note)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return Message(id=row.id, name="", body=body, delay=delay)
     return Message(
         id=row.id,
         name=row.name,
@@ -128,8 +133,8 @@ def message(connection: sqlite3.Connection, row: Row, delay: float = 0.0) -> Mes
         deaths=row.deaths,
         delay=delay,
         unique_key=row.unique_key,
-        headers=NO_HEADERS if row.headers is None else _headers.decode(row.headers),
-        note=None if row.note is None else _note.decode(row.note),
+        headers=headers,
+        note=note,
     )
 
 

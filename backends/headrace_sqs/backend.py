@@ -8,9 +8,10 @@ from typing import Final
 from headrace.driver import CONTRACT, Backend, Capabilities
 from headrace.errors import BackendUnavailable
 from headrace_sqs.codec import LARGEST, RESERVE
-from headrace_sqs.driver import LONGEST_LEASE, RESTING, SqsDriver
+from headrace_sqs.driver import RESTING, SqsDriver
 from headrace_sqs.names import Register
 from headrace_sqs.opened import Opened
+from headrace_sqs.receipts import LONGEST_LEASE
 from headrace_sqs.settings import SqsSettings
 
 CAPABILITIES: Final = Capabilities(

@@ -7,14 +7,14 @@ next. There is no timer, as in core's own batching, which hands us batches and s
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from headrace.errors import BackendError, BackendUnavailable
 from headrace_sqs.calls import Answer
 from headrace_sqs.codec import LARGEST
-from headrace_sqs.errors import of_entry
+from headrace_sqs.errors import of_entry, reading
 
 #: Entries of one request: a limit of SQS.
 TEN: Final = 10
@@ -98,7 +98,28 @@ class Tens:
             size += taken[-1].size
         return taken
 
+    async def close(self) -> None:
+        """End what still runs: whoever waits for it is told that it is out of reach."""
+        self._waiting, left = deque(), self._waiting
+        self._tell(left)
+        while self._running:
+            for task in self._running:
+                task.cancel()
+            await asyncio.wait(tuple(self._running))
+
     async def _run(self, batch: list[_Waiting]) -> None:
+        try:
+            await self._send(batch)
+        finally:
+            self._tell(batch)
+
+    def _tell(self, left: Iterable[_Waiting]) -> None:
+        """Nobody shall wait for ever for what has no outcome."""
+        for each in left:
+            if not each.outcome.done():
+                each.outcome.set_result(BackendUnavailable(f"{self._place} was not asked to the end"))
+
+    async def _send(self, batch: list[_Waiting]) -> None:
         pause = _PAUSE
         for again in range(_AGAIN + 1):
             outcomes = await self._outcomes(batch)
@@ -120,10 +141,14 @@ class Tens:
         except BackendError as error:
             return [error] * len(batch)
         outcomes: list[Outcome] = [BackendUnavailable(f"{self._place} did not answer for an entry")] * len(batch)
-        for done in answer.get("Successful", ()):
-            outcomes[int(done["Id"])] = None
-        for failed in answer.get("Failed", ()):
-            outcomes[int(failed["Id"])] = self._failed(failed)
+        try:
+            with reading(self._place):
+                for done in answer.get("Successful", ()):
+                    outcomes[int(done["Id"])] = None
+                for failed in answer.get("Failed", ()):
+                    outcomes[int(failed["Id"])] = self._failed(failed)
+        except BackendError as error:
+            return [error] * len(batch)
         return outcomes
 
     def _failed(self, failed: dict[str, Any]) -> Outcome:

@@ -6,6 +6,7 @@ its receivers while much comes.
 """
 
 import asyncio
+import contextlib
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from functools import partial
 from typing import Any, Final, TypeVar
 
 from headrace.errors import BackendError, BackendUnavailable
-from headrace_sqs.clients import THREADS, Clients
+from headrace_sqs.clients import THREADS, Clients, Sockets
 from headrace_sqs.clock import ServerClock, now
 from headrace_sqs.errors import FOREIGN, cause_of, translate
 from headrace_sqs.settings import SqsSettings
@@ -25,7 +26,10 @@ Made = TypeVar("Made")
 #: Threads for requests that wait; they are started as needed. A bound for a mistake, not for use.
 _POLLS: Final = 1000
 
-#: Seconds after which expired credentials are looked for again. A file that is renewed is found soon, and a
+#: What is answered to credentials that were good once: they have expired, or others have taken their place.
+_OUTDATED: Final = frozenset({"ExpiredToken", "InvalidClientTokenId"})
+
+#: Seconds after which outdated credentials are looked for again. A file that is renewed is found soon, and a
 #: hundred requests that fail together look once.
 _RENEWAL: Final = 1.0
 
@@ -42,6 +46,7 @@ class Calls:
         self.requests: Final[Counter[str]] = Counter()
         self.clock: Final = ServerClock()
         self._clients: Clients | None = None
+        self._sockets = Sockets()
         self._made_at = 0.0
         self._renewing = asyncio.Lock()
         self._calls = ThreadPoolExecutor(THREADS, "headrace-sqs")
@@ -65,9 +70,9 @@ class Calls:
 
     def _made_clients(self) -> Clients:
         try:
-            return Clients(self._settings, self.requests)
+            return Clients(self._settings, self.requests, self._sockets)
         except (KeyError, RuntimeError):  # as another thread set a variable while botocore read the environment
-            return Clients(self._settings, self.requests)
+            return Clients(self._settings, self.requests, self._sockets)
 
     def _with_region(self, error: BackendError) -> BackendError:
         """The error; or, as a region that does not exist looks like a broken network, one that tells of it."""
@@ -95,8 +100,8 @@ class Calls:
             answer = await self._in_thread(threads, partial(method, **parameters))
             self.clock.learn(began, answer)
             return answer
-        except BackendUnavailable as error:
-            if cause_of(error) == "ExpiredToken":
+        except BackendError as error:
+            if cause_of(error) in _OUTDATED:
                 await self._renew()
             raise
 
@@ -104,25 +109,33 @@ class Calls:
         """Let boto3 look for credentials again: it keeps for ever those that it found in a file."""
         async with self._renewing:
             if time.monotonic() - self._made_at > _RENEWAL and not self._is_closed:
-                await self._make_clients()
+                with contextlib.suppress(BackendError):  # a file that is just being written: the next call looks again
+                    await self._make_clients()
 
     async def _in_thread(self, threads: ThreadPoolExecutor, work: Callable[[], Made]) -> Made:
         if self._is_closed:
-            raise BackendUnavailable(f"{self._place} is closed")
-        future = threads.submit(work)
-        self._under_way.add(future)
-        future.add_done_callback(self._under_way.discard)
+            raise self._closed()
         try:
+            future = threads.submit(work)  # refused while Python itself is ending
+            self._under_way.add(future)
+            future.add_done_callback(self._under_way.discard)
             return await asyncio.wrap_future(future)
         except FOREIGN as error:
             raise translate(error, self._place) from error
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if self._is_closed and task is not None and not task.cancelling():
+                raise self._closed() from error  # it was not the caller who was cancelled, but what waited for a thread
+            raise
+
+    def _closed(self) -> BackendUnavailable:
+        return BackendUnavailable(f"{self._place} is closed")
 
     async def close(self) -> None:
         """End what is under way, and the threads."""
         self._is_closed = True
         clients, self._clients = self._clients, None
-        if clients is not None:
-            clients.shut()
+        self._sockets.shut()
         for threads in (self._calls, self._polls):
             threads.shutdown(wait=False, cancel_futures=True)
         ending = [asyncio.wrap_future(each) for each in tuple(self._under_way)]

@@ -15,6 +15,7 @@ from typing import Any, Final
 import boto3  # type: ignore[import-untyped]
 import botocore.session  # type: ignore[import-untyped]
 from botocore.config import Config  # type: ignore[import-untyped]
+from botocore.exceptions import ConnectTimeoutError, ReadTimeoutError  # type: ignore[import-untyped]
 from botocore.loaders import Loader  # type: ignore[import-untyped]
 
 from headrace.errors import BackendUnavailable
@@ -43,10 +44,10 @@ def _loader() -> Any:
 class Clients:
     """One client for requests, and one for those that wait. Making it reads files: in a thread, that is."""
 
-    def __init__(self, settings: SqsSettings, requests: Counter[str]) -> None:
-        """``requests``: where each request that is sent is counted, by its operation."""
+    def __init__(self, settings: SqsSettings, requests: Counter[str], sockets: "Sockets") -> None:
+        """``requests`` counts each request that is sent, by its operation; ``sockets`` has each connection."""
         self._requests = requests
-        self._sockets = _Sockets()
+        self._sockets = sockets
         inner = botocore.session.get_session()
         inner.register_component("data_loader", _loader())
         session = boto3.Session(botocore_session=inner, region_name=settings.region)
@@ -79,17 +80,20 @@ class Clients:
             config=Config(connect_timeout=settings.timeout_seconds, **config),
         )
         client.meta.events.register("before-send.sqs", self._before_send)
+        client.meta.events.register_first("needs-retry.sqs.SendMessageBatch", self._before_retry)
         self._sockets.watch(client)
         return client
 
     def _before_send(self, event_name: str, **_: Any) -> None:
         if self._sockets.are_shut:  # botocore would send a request again whose connection was ended
             raise BackendUnavailable("the backend is closed")
-        self._requests[event_name.rpartition(".")[2]] += 1
+        with self._sockets.lock:
+            self._requests[event_name.rpartition(".")[2]] += 1
 
-    def shut(self) -> None:
-        """End what is under way, in whatever thread, and let nothing begin."""
-        self._sockets.shut()
+    def _before_retry(self, caught_exception: Exception | None, **_: Any) -> None:
+        """Messages whose sending was not answered in time are not sent again: they might be stored twice."""
+        if isinstance(caught_exception, ConnectTimeoutError | ReadTimeoutError):
+            raise caught_exception
 
     def close(self) -> None:
         """Close connections, when no thread uses them any more."""
@@ -97,8 +101,8 @@ class Clients:
         self.polls.close()
 
 
-class _Sockets:
-    """The connections of clients, so that a thread that waits on one can be freed.
+class Sockets:
+    """The connections of all clients of a backend, so that a thread that waits on one can be freed.
 
     botocore has no way to end a request: it would keep its thread until SQS answers, for 20 seconds. So
     the classes of its connections are derived from, which urllib3 provides for and botocore keeps in a private
@@ -107,8 +111,8 @@ class _Sockets:
 
     def __init__(self) -> None:
         self._open: weakref.WeakSet[socket.socket] = weakref.WeakSet()
-        self._lock = threading.Lock()
-        self.are_shut = False
+        self.lock: Final = threading.Lock()
+        self.are_shut = False  #: nothing may be sent any more
 
     def watch(self, client: Any) -> None:
         pools: dict[str, Any] = client._endpoint.http_session._pool_classes_by_scheme
@@ -129,13 +133,14 @@ class _Sockets:
         return Pool
 
     def _opened(self, opened: socket.socket) -> None:
-        with self._lock:
+        with self.lock:
             self._open.add(opened)
             if self.are_shut:
                 _end(opened)
 
     def shut(self) -> None:
-        with self._lock:
+        """End what is under way, in whatever thread, and let nothing begin."""
+        with self.lock:
             self.are_shut = True
             for each in self._open:
                 _end(each)

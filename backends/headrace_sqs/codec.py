@@ -8,19 +8,25 @@ longest size could then be too long.
 """
 
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
+from msgspec import Meta
 
 from headrace.driver import NO_HEADERS, Message, Note
 
 #: Bytes of a message, text and attributes together, and of a batch: a limit of SQS.
 LARGEST: Final = 2**20
 
-#: Bytes kept free for what is not body: a note of 16 KiB at most, name, id and headers.
+#: Bytes kept free for what is not body: a note, name, id and headers.
 RESERVE: Final = 32 * 2**10
+
+#: Bytes of the largest note, 16 KiB with its frame, which a message may get later. What is pushed must leave room
+#: for it: what fits without its note and not with it could never be moved to ``failed``.
+NOTE: Final = 16 * 2**10 + 16
 
 #: The attributes. Nobody else may use these names in our queues.
 _ABOUT: Final = "headrace"
@@ -36,17 +42,21 @@ _BEFORE: Final = b"="
 _NOT_CARRIED: Final = re.compile("[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
+Count = Annotated[int, Meta(ge=0)]
+Seconds = Annotated[float, Meta(ge=0, le=sys.float_info.max)]  # not infinity, nor what is no number
+
+
 class _About(msgspec.Struct, array_like=True, frozen=True):
     """All of a message but its body. New fields go to the end, with defaults: older workers skip them."""
 
     id: str
     name: str
-    attempt: int = 0
-    deaths: int = 0
+    attempt: Count = 0
+    deaths: Count = 0
     headers: dict[str, str] = {}
     note: Note | None = None
-    after: float | None = None
-    due: float | None = None
+    after: Seconds | None = None
+    due: Seconds | None = None
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -59,6 +69,12 @@ class Parcel:
 
     fields: Mapping[str, Any]
     size: int
+    spare: int = 0  #: bytes that must be left beside it, for what it may grow by later
+
+    @property
+    def limit(self) -> int:
+        """What its size may be at most."""
+        return LARGEST - self.spare
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +93,7 @@ def pack(
     group: str | None = None,
     after: float | None = None,
     due: float | None = None,
+    spare: int = 0,
 ) -> Parcel:
     """What is sent for a message. ``wait``: whole seconds until SQS hands it out. Its ``delay`` is not looked at."""
     about = _About(
@@ -102,7 +119,20 @@ def pack(
     }
     if group is not None:
         fields["MessageGroupId"] = group
-    return Parcel(fields, size)
+    return Parcel(fields, size, spare)
+
+
+def pack_with_room(message: Message) -> Parcel:
+    """As `pack`, with as much of the note as there is room for: what others have sent may leave none."""
+    parcel, note = pack(message), message.note
+    if note is None or parcel.size <= parcel.limit:
+        return parcel
+    shorter = msgspec.structs.replace(note, traceback="")
+    for less in (shorter, None):
+        parcel = pack(msgspec.structs.replace(message, note=less))
+        if parcel.size <= parcel.limit:
+            break
+    return parcel
 
 
 def _as_text(body: bytes) -> str | None:
@@ -121,12 +151,13 @@ def unpack(received: Mapping[str, Any]) -> Unpacked:
     the same, of a job without a name: core keeps what it cannot run.
     """
     attributes = received.get("MessageAttributes", {})
-    body = received["Body"].encode()
-    if _BODY in attributes:
-        body = attributes[_BODY]["BinaryValue"][len(_BEFORE) :]
+    body = received["Body"].encode(errors="surrogatepass")
+    raw = attributes.get(_BODY, {}).get("BinaryValue")
+    if raw is not None:
+        body = raw[len(_BEFORE) :]
     try:
         about = _decoder.decode(attributes[_ABOUT]["BinaryValue"])
-    except (KeyError, msgspec.DecodeError):
+    except (KeyError, UnicodeDecodeError, RecursionError, msgspec.DecodeError):
         return Unpacked(Message(id=received["MessageId"], name="", body=body))
     message = Message(
         id=about.id,

@@ -18,15 +18,15 @@ from headrace_sqs.service import Received
 LONGEST_HOP: Final = 900
 
 
-def parcel(message: Message, fair: str | None) -> Parcel:
+def parcel(message: Message, fair: str | None, *, spare: int = 0) -> Parcel:
     """What is sent for a message that falls due after its ``delay``, counted from when SQS stores it."""
     group = group_of(message.body, fair) if fair is not None else None
     if message.delay <= 0:
-        return pack(message, group=group)
+        return pack(message, group=group, spare=spare)
     wait = whole(message.delay)
     if wait <= LONGEST_HOP:
-        return pack(message, wait=wait, group=group)
-    return pack(message, wait=LONGEST_HOP, group=group, after=message.delay)
+        return pack(message, wait=wait, group=group, spare=spare)
+    return pack(message, wait=LONGEST_HOP, group=group, after=message.delay, spare=spare)
 
 
 def remaining(received: Received) -> float:

@@ -4,6 +4,7 @@ A message moves by being sent to where it goes and deleted where it was, in this
 delayed is in the first queue, where SQS hides it until it is due.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, Final, get_args
 
@@ -13,25 +14,30 @@ from headrace.driver import Channel, Delivery, Driver, Info, Message, Page, Rest
 from headrace.errors import BackendError
 from headrace_sqs.batches import Outcome, Refused
 from headrace_sqs.clock import now, whole
-from headrace_sqs.codec import Parcel, pack
+from headrace_sqs.codec import NOTE, Parcel, pack_with_room
 from headrace_sqs.delays import next_hop, parcel, remaining
 from headrace_sqs.errors import QueueMissing
 from headrace_sqs.names import Names
 from headrace_sqs.opened import Opened
-from headrace_sqs.receipts import Receipt
+from headrace_sqs.receipts import LONGEST_LEASE, Receipt
 from headrace_sqs.service import Received, Service
 from headrace_sqs.sweeping import look, pick, sweep
 
+_RESTING: Final[tuple[RestingChannel, ...]] = get_args(RestingChannel)
+
 #: The channels that are queues of their own, and can be looked at and chosen from.
-RESTING: Final[frozenset[RestingChannel]] = frozenset(get_args(RestingChannel))
+RESTING: Final = frozenset(_RESTING)
 
-#: Seconds that SQS hides a message at most, from when it was received: a limit of SQS.
-LONGEST_LEASE: Final = 12 * 3600
+#: Seconds. When SQS reserved what it hands out again follows from whole seconds: a shorter lease could be over, for
+#: us, whenever its message comes.
+_SHORTEST_LEASE: Final = 2
 
-#: SQS's names for what a queue holds.
-_VISIBLE: Final = "ApproximateNumberOfMessages"
-_HIDDEN: Final = "ApproximateNumberOfMessagesNotVisible"
-_DELAYED: Final = "ApproximateNumberOfMessagesDelayed"
+#: SQS's names for what a queue holds: waiting, reserved, delayed.
+_COUNTS: Final = (
+    "ApproximateNumberOfMessages",
+    "ApproximateNumberOfMessagesNotVisible",
+    "ApproximateNumberOfMessagesDelayed",
+)
 
 
 class SqsDriver(Driver):
@@ -40,7 +46,7 @@ class SqsDriver(Driver):
     def __init__(self, opened: Callable[[], Opened], names: Names, lease_seconds: float) -> None:
         self._opened = opened
         self._names = names
-        self._lease = min(whole(lease_seconds), LONGEST_LEASE)
+        self._lease = min(max(whole(lease_seconds), _SHORTEST_LEASE), LONGEST_LEASE)
 
     @property
     def _service(self) -> Service:
@@ -48,7 +54,7 @@ class SqsDriver(Driver):
 
     async def push(self, messages: Sequence[Message]) -> Sequence[str | BackendError]:
         service = self._service
-        parcels = [parcel(each, service.settings.fair) for each in messages]
+        parcels = [parcel(each, service.settings.fair, spare=NOTE) for each in messages]
         errors = await service.to_its_end(service.send(self._names.main, parcels))
         return [each.id if error is None else error for each, error in zip(messages, errors, strict=True)]
 
@@ -74,7 +80,7 @@ class SqsDriver(Driver):
         return await self._service.to_its_end(self._move(moves, self._names.main))
 
     async def fail(self, pairs: Sequence[tuple[Any, Message]], channel: RestingChannel) -> Sequence[Result]:
-        moves = [(receipt, pack(message)) for receipt, message in pairs]
+        moves = [(receipt, pack_with_room(message)) for receipt, message in pairs]
         return await self._service.to_its_end(self._move(moves, self._names.of(channel)))
 
     async def _move(self, moves: Sequence[tuple[Any, Parcel]], to: str) -> list[Result]:
@@ -112,15 +118,23 @@ class SqsDriver(Driver):
     async def _extend(self, receipts: Sequence[Any], seconds: int) -> list[Result]:
         results: list[Result] = [Settled.STALE] * len(receipts)
         main = self._names.main
-        valid = [place for place, each in enumerate(receipts) if isinstance(each, Receipt) and each.is_valid(main)]
-        end = now() + seconds
-        for place in valid:  # until it is known which of both ends holds, the earlier one does
-            receipts[place].deadline = min(receipts[place].deadline, end)
-        outcomes = await self._service.hide(main, [receipts[place].handle for place in valid], seconds)
-        for place, outcome in zip(valid, outcomes, strict=True):
+        began = now()
+        hidings: dict[int, tuple[str, int]] = {}
+        for place, each in enumerate(receipts):
+            if not isinstance(each, Receipt) or not each.is_valid(main):
+                continue
+            # Less than was asked for at the end of what SQS allows: it would refuse the rest, or all.
+            if (hidden := min(seconds, math.floor(each.last - began))) > 0:
+                hidings[place] = (each.handle, hidden)
+                # Until it is known which of both ends holds, the earlier one does.
+                each.deadline = min(each.deadline, began + hidden)
+            else:
+                results[place] = BackendError(f"{self._service.place} holds no delivery for more than 12 hours")
+        outcomes = await self._service.hide(main, list(hidings.values()))
+        for (place, (_, hidden)), outcome in zip(hidings.items(), outcomes, strict=True):
             results[place] = _result(outcome)
             if results[place] is Settled.DONE:
-                receipts[place].deadline = end
+                receipts[place].deadline = began + hidden
         return results
 
     # Resting messages, and those that wait.
@@ -217,15 +231,10 @@ class SqsDriver(Driver):
     # The queue as a whole.
 
     async def info(self) -> Info:
-        waiting, reserved, delayed = await self._counts(self._names.main)
-        failed, timeout = [sum(await self._counts(self._names.of(channel))) for channel in ("failed", "timeout")]
+        queues = self._service.queues
+        waiting, reserved, delayed = await queues.counts(self._names.main, _COUNTS)
+        failed, timeout = [sum(await queues.counts(self._names.of(channel), _COUNTS)) for channel in _RESTING]
         return Info(waiting, reserved, delayed, failed, timeout, None)
-
-    async def _counts(self, name: str) -> tuple[int, int, int]:
-        wanted = (_VISIBLE, _HIDDEN, _DELAYED)
-        found = await self._service.queues.attributes(name, wanted) or {}
-        visible, hidden, delayed = (int(found.get(each, 0)) for each in wanted)
-        return visible, hidden, delayed
 
     async def destroy(self) -> None:
         service = self._service

@@ -5,6 +5,8 @@ looked up. Texts of SQS are shown only where they name what is forbidden to whom
 signed with a secret; of credentials that could not be had, only who should have given them is told.
 """
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any, Final
 
 from botocore import exceptions, parsers  # type: ignore[import-untyped]
@@ -78,8 +80,19 @@ _NO_CREDENTIALS: Final = (
     exceptions.TokenRetrievalError,
 )
 
-#: What a call to boto3 may raise. It checks regions and endpoints with ValueErrors of its own.
-FOREIGN: Final = (exceptions.BotoCoreError, exceptions.ClientError, parsers.ResponseParserError, OSError, ValueError)
+#: What comes of reading an answer that is none of SQS's.
+_UNREADABLE: Final = (AttributeError, LookupError, TypeError, ValueError)
+
+#: What a call to boto3 may raise. It checks regions and endpoints with ValueErrors of its own, reports credentials that
+#: were renewed and are expired all the same as a RuntimeError, and falls over answers that are none of SQS's.
+FOREIGN: Final = (
+    exceptions.BotoCoreError,
+    exceptions.ClientError,
+    parsers.ResponseParserError,
+    OSError,
+    RuntimeError,
+    *_UNREADABLE,
+)
 
 
 def code_of(error: BaseException) -> str:
@@ -103,7 +116,7 @@ def cause_of(error: BackendError) -> str:
 def of_entry(failed: dict[str, Any], place: str) -> BackendError:
     """What one entry of a batch met. The sender's fault will be one again."""
     code = known_code(str(failed.get("Code", "")))
-    kind, meaning = _MEANINGS.get(code, (BackendError, f"refused a message ({code})"))
+    kind, meaning = _MEANINGS.get(code, (BackendError, f"refused an entry ({code}): {failed.get('Message', '')}"))
     if not failed.get("SenderFault", True):
         kind = BackendUnavailable
     return kind(f"{place} {meaning}")
@@ -131,11 +144,26 @@ def translate(error: BaseException, place: str) -> BackendError:
         return BackendUnavailable(f"{place} is out of reach ({type(error).__name__})")
     if isinstance(error, exceptions.NoRegionError):
         return BackendError("no region is set: set the option region, or AWS_DEFAULT_REGION")
-    if isinstance(error, parsers.ResponseParserError):
-        return BackendError(f"{place} does not answer as SQS does: look at endpoint_url")
+    if isinstance(error, parsers.ResponseParserError | AttributeError | LookupError | TypeError):
+        return _no_sqs(place)
+    if isinstance(error, RuntimeError):
+        return BackendUnavailable(f"{place} cannot be asked now: {error}")
     if isinstance(error, OSError):
         return BackendUnavailable(f"{place} is out of reach: {error}")
     return BackendError(f"{place} cannot be used: {' '.join(str(error).split())}")
+
+
+@contextlib.contextmanager
+def reading(place: str) -> Iterator[None]:
+    """What is read in this block out of an answer may not be there: who answers is then no SQS."""
+    try:
+        yield
+    except _UNREADABLE as error:
+        raise _no_sqs(place) from error
+
+
+def _no_sqs(place: str) -> BackendError:
+    return BackendError(f"{place} does not answer as SQS does: look at endpoint_url")
 
 
 def _of_answer(error: BaseException, place: str) -> BackendError:

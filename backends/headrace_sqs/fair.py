@@ -16,7 +16,7 @@ def group_of(body: bytes, field: str) -> str | None:
     """The value of a job's field, as text; a digest of it where SQS would refuse that. ``None``: it has none."""
     try:
         raw = bytes(_decoder.decode(body)[field])
-    except (msgspec.DecodeError, KeyError, UnicodeDecodeError):
+    except (msgspec.DecodeError, KeyError, RecursionError, UnicodeDecodeError):
         return None
     if raw == b"null":
         return None

@@ -19,6 +19,7 @@ from typing import Final
 import msgspec
 
 from headrace.driver import Delivery, Message
+from headrace.errors import BackendError, BackendUnavailable
 from headrace_sqs.batches import TEN
 from headrace_sqs.clients import LONGEST_POLL
 from headrace_sqs.codec import Parcel
@@ -40,8 +41,8 @@ _NOT_WORTH: Final = 0.1
 class _Request:
     """One that is under way."""
 
-    ends: float  #: when SQS will have answered at the latest, by the monotonic clock
-    task: "asyncio.Task[None]"
+    ends: float  #: when SQS will have answered at the latest, by the monotonic clock; the network takes its time beside
+    task: "asyncio.Task[bool]"
     has_owner: bool = False  #: a pop waits for it
 
 
@@ -52,12 +53,15 @@ class Inbox:
         self._service = service
         self._queue = queue
         self._lease = lease
+        #: Seconds that the network may take beside SQS, connecting included.
+        self._grace = 2 * service.settings.timeout_seconds
         self._kept: deque[Delivery] = deque()
         self._requests: set[_Request] = set()
         self._waiting: set[asyncio.Future[None]] = set()
         self._pops = 0  #: those that are here
         self._is_full = False
         self._timer: asyncio.TimerHandle | None = None
+        self._is_closing = False
 
     async def pop(self, limit: int, wait: float) -> list[Delivery]:
         """As `headrace.driver.Driver.pop`."""
@@ -93,14 +97,18 @@ class Inbox:
         return taken
 
     async def _receive_at_once(self, limit: int) -> None:
-        """Ask for as many as there are slots, without waiting."""
+        """Ask for as many as there are slots, without waiting. Raises what a request met, if nothing came."""
         count = min(self._service.settings.receivers if self._is_full else 1, math.ceil(limit / TEN))
         requests = [self._ask(min(TEN, limit - TEN * number), 0) for number in range(count)]
         for each in requests:
             each.has_owner = True  # to its end, which is near
-        await asyncio.wait([each.task for each in requests])
-        for each in requests:
-            self._service.result(each.task)
+        try:
+            await self._service.in_time([each.task for each in requests], 0)
+            were_full = [self._service.result(each.task) for each in requests]
+            self._is_full = all(were_full)
+        except BackendError:
+            if not self._kept:
+                raise
 
     async def _wait(self, limit: int, left: float) -> None:
         """Until messages are there, a request has ended, or the time is over. Raises what the request met."""
@@ -109,19 +117,26 @@ class Inbox:
         request.has_owner = True
         self._waiting.add(news)
         # A request that ends about when we do is waited for: SQS takes a moment to say that there is nothing.
-        timeout = None if request.ends <= time.monotonic() + left + _NOT_WORTH else left
+        begun = time.monotonic()
+        ends_with_us = request.ends <= begun + left + _NOT_WORTH
+        if ends_with_us:
+            left = request.ends + self._grace - begun
         try:
-            await asyncio.wait((request.task, news), timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait((request.task, news), timeout=left, return_when=asyncio.FIRST_COMPLETED)
         finally:
             request.has_owner = False
             self._waiting.discard(news)
+        if self._kept:
+            return
         if request.task.done():
             self._service.result(request.task)
+        elif ends_with_us and not done:  # there may have been news that another pop was quicker to take
+            raise BackendUnavailable(f"{self._service.place} did not answer in time")
 
     def _request(self, most: int, left: float) -> _Request:
         """One that has lost its pop, or a new one for about the time that is left."""
         for request in self._requests:
-            if not request.has_owner:
+            if not request.has_owner and time.monotonic() < request.ends + self._grace / 2:
                 return request
         return self._ask(most, min(LONGEST_POLL, max(1, math.floor(left + _NOT_WORTH))))
 
@@ -131,16 +146,17 @@ class Inbox:
         request.task.add_done_callback(lambda _: self._requests.discard(request))
         return request
 
-    async def _receive(self, most: int, wait: int) -> None:
+    async def _receive(self, most: int, wait: int) -> bool:
+        """Keep what comes for the pops; whether it was as much as was asked for."""
         era = self._service.era(self._queue)
         received = await self._service.receive(self._queue, most, wait, self._lease)
-        self._is_full = len(received) == TEN
+        self._is_full = is_full = len(received) == most
         early: list[tuple[Received, Parcel]] = []
         for each in received:
             if remaining(each) > 0:
                 early.append((each, next_hop(each, self._service.settings.fair)))
             else:
-                receipt = Receipt(self._queue, each.handle, each.reserved + self._lease, era)
+                receipt = Receipt(self._queue, each.handle, each.reserved, self._lease, era)
                 self._kept.append(Delivery(each.unpacked.message, receipt, each.count))
         if early:
             self._service.begin(self._service.send_on(self._queue, early, self._queue))
@@ -148,10 +164,15 @@ class Inbox:
             if self._kept and not waiting.done():
                 waiting.set_result(None)
         self._look_after_kept()
+        return is_full
 
     def _look_after_kept(self) -> None:
         """See that what nobody waits for is not kept for long."""
-        if self._kept and not self._pops and self._timer is None:
+        if not self._kept or self._pops:
+            return
+        if self._is_closing:
+            self._service.begin(self.give_back())
+        elif self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(_KEPT, self._give_back_if_kept)
 
     def _give_back_if_kept(self) -> None:
@@ -171,6 +192,7 @@ class Inbox:
 
     async def close(self) -> None:
         """Give back what is kept, and what requests bring that end soon."""
+        self._is_closing = True
         ending = [each for each in self._requests if each.ends < time.monotonic() + _ENDING]
         if ending:
             await asyncio.wait([each.task for each in ending], timeout=_ENDING)

@@ -3,12 +3,12 @@
 import asyncio
 import contextlib
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 from headrace.errors import BackendError
-from headrace_sqs.calls import Calls
+from headrace_sqs.calls import Answer, Calls
 from headrace_sqs.codec import LARGEST
-from headrace_sqs.errors import QueueMissing
+from headrace_sqs.errors import QueueMissing, reading
 
 #: Seconds for which SQS keeps a message at most: 14 days, which is its limit.
 RETENTION: Final = 14 * 24 * 3600
@@ -45,7 +45,7 @@ class Queues:
         async with self._locks.setdefault(name, asyncio.Lock()):
             if name not in self._urls:
                 answer = await self._calls.ask("create_queue", QueueName=name, Attributes=dict(ATTRIBUTES))
-                self._urls[name] = answer["QueueUrl"]
+                self._urls[name] = self._url_of(answer)
             return self._urls[name]
 
     def _missing(self, name: str) -> BackendError:
@@ -58,10 +58,14 @@ class Queues:
         """Where a queue is; ``None`` if there is none. Raises `BackendError`."""
         if name not in self._urls:
             try:
-                self._urls[name] = (await self._calls.ask("get_queue_url", QueueName=name))["QueueUrl"]
+                self._urls[name] = self._url_of(await self._calls.ask("get_queue_url", QueueName=name))
             except QueueMissing:
                 return None
         return self._urls[name]
+
+    def _url_of(self, answer: Answer) -> str:
+        with reading(self._place):
+            return str(answer["QueueUrl"])
 
     def forget(self, name: str) -> None:
         """SQS says that it is gone: the next call looks again."""
@@ -73,12 +77,20 @@ class Queues:
         if url is None:
             return None
         try:
-            answer: Any = await self._calls.ask("get_queue_attributes", QueueUrl=url, AttributeNames=list(wanted))
+            answer = await self._calls.ask("get_queue_attributes", QueueUrl=url, AttributeNames=list(wanted))
         except QueueMissing:
             self.forget(name)
             return None
         attributes: Mapping[str, str] = answer.get("Attributes", {})
         return attributes
+
+    async def counts(self, name: str, wanted: Sequence[str]) -> list[int]:
+        """Attributes that are numbers; zeros for a queue that is missing and may be made. Raises `BackendError`."""
+        found = await self.attributes(name, wanted)
+        if found is None:
+            return [0] * len(wanted)
+        with reading(self._place):
+            return [int(found[each]) for each in wanted]
 
     async def delete(self, name: str) -> None:
         """Remove a queue and all that it holds, if there is one."""

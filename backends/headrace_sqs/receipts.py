@@ -9,6 +9,9 @@ from typing import Final
 
 from headrace_sqs.clock import now
 
+#: Seconds that SQS hides a message at most, from when it was received: a limit of SQS.
+LONGEST_LEASE: Final = 12 * 3600
+
 
 class Era:
     """A queue from its making to its end. Deliveries of an era that has ended are stale."""
@@ -19,12 +22,13 @@ class Era:
 class Receipt:
     """Proof of one delivery. Clones of its backend, in other threads, use the same object."""
 
-    __slots__ = ("deadline", "era", "handle", "is_claimed", "is_copied", "queue")
+    __slots__ = ("deadline", "era", "handle", "is_claimed", "is_copied", "last", "queue")
 
-    def __init__(self, queue: str, handle: str, deadline: float, era: Era) -> None:
+    def __init__(self, queue: str, handle: str, reserved: float, lease: int, era: Era) -> None:
         self.queue: Final = queue  #: the name of the SQS queue
         self.handle: Final = handle
-        self.deadline = deadline  #: when the lease ends, by `now`
+        self.deadline = reserved + lease  #: when the lease ends, by `now`
+        self.last: Final = reserved + LONGEST_LEASE  #: beyond which it cannot be extended
         self.era: Final = era
         self.is_claimed = False  #: a call is ending this delivery, or has
         self.is_copied = False  #: it was sent on, and only remains to be deleted

@@ -6,7 +6,7 @@ what is sent and then deleted is not left in between because a caller was cancel
 
 import asyncio
 import math
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -14,8 +14,8 @@ from headrace.errors import BackendError, BackendUnavailable, MessageTooLarge
 from headrace_sqs.batches import Outcome, Refused, Tens
 from headrace_sqs.calls import Answer, Calls
 from headrace_sqs.clock import now, time_of
-from headrace_sqs.codec import LARGEST, Parcel, Unpacked, unpack
-from headrace_sqs.errors import QueueMissing
+from headrace_sqs.codec import Parcel, Unpacked, unpack
+from headrace_sqs.errors import QueueMissing, reading
 from headrace_sqs.queues import Queues
 from headrace_sqs.receipts import Era
 from headrace_sqs.settings import SqsSettings
@@ -85,11 +85,23 @@ class Service:
             raise BackendUnavailable(f"{self.place} is closed")
         return task.result()
 
+    async def in_time(self, tasks: Collection[asyncio.Task[Any]], seconds: float) -> None:
+        """Wait for tasks that may go on when the time is over. Raises `BackendUnavailable` then.
+
+        ``seconds``: how long SQS may take by what it was asked; it gets what a network may take beside that.
+        """
+        _, late = await asyncio.wait(tasks, timeout=seconds + 2 * self.settings.timeout_seconds)
+        if late:
+            raise BackendUnavailable(f"{self.place} did not answer in time")
+
     async def close(self) -> None:
         """Wait a little for what was begun, and end the rest."""
-        if self._tasks:
-            await asyncio.wait(tuple(self._tasks), timeout=_ENDING)
+        deadline = now() + _ENDING
+        while self._tasks and (left := deadline - now()) > 0:  # one may begin another
+            await asyncio.wait(tuple(self._tasks), timeout=left, return_when=asyncio.FIRST_COMPLETED)
         await self.calls.close()
+        for tens in self._tens.values():
+            await tens.close()
         while self._tasks:
             for task in self._tasks:
                 task.cancel()
@@ -117,15 +129,15 @@ class Service:
         return results
 
     def _too_large(self, parcel: Parcel) -> BackendError | None:
-        return MessageTooLarge(self.place, parcel.size, LARGEST) if parcel.size > LARGEST else None
+        return MessageTooLarge(self.place, parcel.size, parcel.limit) if parcel.size > parcel.limit else None
 
     async def delete(self, name: str, handles: Sequence[str]) -> list[Outcome]:
         """Delete received messages. ``QueueMissing`` is what they met if there is no such queue."""
         return await self._gathered("delete", name).send([({"ReceiptHandle": each}, _SMALL) for each in handles])
 
-    async def hide(self, name: str, handles: Sequence[str], seconds: int) -> list[Outcome]:
-        """Let received messages be seen again after so many seconds from now."""
-        fields = [({"ReceiptHandle": each, "VisibilityTimeout": seconds}, _SMALL) for each in handles]
+    async def hide(self, name: str, hidings: Sequence[tuple[str, int]]) -> list[Outcome]:
+        """Let received messages, each by its handle, be seen again so many seconds from now."""
+        fields = [({"ReceiptHandle": handle, "VisibilityTimeout": seconds}, _SMALL) for handle, seconds in hidings]
         return await self._gathered("hide", name).send(fields)
 
     def _gathered(self, kind: str, name: str) -> Tens:
@@ -164,12 +176,15 @@ class Service:
     async def receive(self, name: str, most: int, wait: int, hidden: int) -> list[Received]:
         """Receive at most ten messages, waiting in SQS for so many seconds, and hide them from others.
 
-        The queue is made if need be.
+        The queue is made if need be, but not if it is destroyed meanwhile.
         """
+        era = self.era(name)
         try:
             return await self._receive(await self.queues.url(name), most, wait, hidden)
         except QueueMissing:
             self.queues.forget(name)
+        if era.is_over:
+            return []
         return await self._receive(await self.queues.url(name), most, wait, hidden)
 
     async def receive_existing(self, name: str, most: int, wait: int, hidden: int) -> list[Received]:
@@ -195,28 +210,28 @@ class Service:
             MessageSystemAttributeNames=list(_SYSTEM),
         )
         arrived = now()
-        messages: Sequence[Mapping[str, Any]] = answer.get("Messages", ())
-        time = time_of(answer, messages)
-        received = []
-        for each in messages:
-            attributes = each["Attributes"]
-            count = int(attributes["ApproximateReceiveCount"])
-            first = attributes.get("ApproximateFirstReceiveTimestamp")
-            seen = int(first) / 1000 if count == 1 and first else math.inf
-            reserved = self.calls.clock.earliest(seen if seen < math.inf else time - _HIDING)
-            received.append(
-                Received(
-                    unpack(each),
-                    each["ReceiptHandle"],
-                    each["MessageId"],
-                    count,
-                    int(attributes["SentTimestamp"]) / 1000,
-                    time,
-                    seen,
-                    min(arrived, max(began, reserved)),
-                )
-            )
-        return received
+        with reading(self.place):
+            messages: Sequence[Mapping[str, Any]] = answer.get("Messages", ())
+            time = time_of(answer, messages)
+            return [self._received(each, began, arrived, time) for each in messages]
+
+    def _received(self, message: Mapping[str, Any], began: float, arrived: float, time: float) -> Received:
+        """One message of an answer that was given at ``time``, by SQS's clock; the others are by ours."""
+        attributes = message["Attributes"]
+        count = int(attributes["ApproximateReceiveCount"])
+        first = attributes.get("ApproximateFirstReceiveTimestamp")
+        seen = int(first) / 1000 if count == 1 and first else math.inf
+        reserved = self.calls.clock.earliest(seen if seen < math.inf else time - _HIDING)
+        return Received(
+            unpack(message),
+            message["ReceiptHandle"],
+            message["MessageId"],
+            count,
+            int(attributes["SentTimestamp"]) / 1000,
+            time,
+            seen,
+            min(arrived, max(began, reserved)),
+        )
 
     async def send_on(self, name: str, moves: Sequence[tuple[Received, Parcel]], to: str) -> list[BackendError | None]:
         """Send what was received from one queue to another, or the same one, and then delete it; what kept each.

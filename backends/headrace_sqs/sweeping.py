@@ -52,24 +52,31 @@ async def _round(service: Service, name: str, requests: int, left: int | None, h
         [TEN] * requests if left is None else [min(TEN, left - at) for at in range(0, min(left, requests * TEN), TEN)]
     )
     tasks = [service.begin(service.receive_existing(name, size, 0, hidden)) for size in sizes]
-    came = [received for task in tasks for received in await task]
+    await service.in_time(tasks, 0)
+    came = [received for task in tasks for received in service.result(task)]
     if came:
         return came
-    counted = await service.queues.attributes(name, ("ApproximateNumberOfMessages",))
-    if counted is None or int(counted["ApproximateNumberOfMessages"]) == 0:
+    if await service.queues.counts(name, ("ApproximateNumberOfMessages",)) == [0]:
         return []
-    return await service.receive_existing(name, sizes[0], 1, hidden)
+    waiting = service.begin(service.receive_existing(name, sizes[0], 1, hidden))
+    await service.in_time([waiting], 1)
+    return service.result(waiting)
 
 
 async def look(service: Service, name: str, limit: int, cursor: str | None, ids: Collection[str] | None) -> Page:
-    """A page of a queue's messages, in the order in which SQS stored them. All of it is received for each page."""
+    """A page of a queue's messages, in the order in which SQS stored them.
+
+    All of it is received for each page; with ``ids`` until each of them was found once.
+    """
     after = _place_of(cursor) if cursor is not None else (-1.0, "")
     shown: list[tuple[tuple[float, str], Message]] = []
     handles: dict[str, str] = {}
+    missing = set(ids or ())
 
     async def see(came: list[Received]) -> bool:
         nonlocal shown
         handles.update((each.key, each.handle) for each in came)
+        missing.difference_update(each.unpacked.message.id for each in came)
         found = [
             ((each.stored, each.key), each.unpacked.message)
             for each in came
@@ -77,7 +84,7 @@ async def look(service: Service, name: str, limit: int, cursor: str | None, ids:
         ]
         # One more than are shown tells whether there is more. The rest is let go, as bodies may be large.
         shown = heapq.nsmallest(limit + 1, dict((*shown, *found)).items(), key=_place)
-        return True
+        return ids is None or bool(missing)
 
     try:
         await sweep(service, name, see, hidden=_LOOKING)
@@ -140,4 +147,4 @@ async def pick(
 
 async def _let_be_seen(service: Service, name: str, handles: Sequence[str]) -> None:
     if handles:
-        await service.hide(name, handles, 0)
+        await service.hide(name, [(each, 0) for each in handles])

@@ -28,7 +28,7 @@ from headrace.settings import (
     QueueSettings,
     TopSettings,
 )
-from headrace.tables import KeyPath, Reading, show, suggest
+from headrace.tables import SECTIONS, KeyPath, Reading, show, suggest
 from headrace.vocabulary import QUEUE_WORDS, TOP_WORDS
 
 __all__ = ["Backoff", "Concurrent", "Config", "Options", "QueueSettings"]
@@ -44,9 +44,6 @@ PROJECT_TABLE: Final = ("tool", "headrace")
 
 #: The queue that exists wherever there is a configuration.
 DEFAULT_QUEUE: Final = "default"
-
-#: The tables of tables, each by a name that the user chose.
-_SECTIONS: Final = ("backends", "queues")
 
 #: The one key of a ``[backends.NAME]`` table that is not the plugin's own.
 PLUGIN_KEY: Final = "plugin"
@@ -145,6 +142,7 @@ class Config:
     listeners: tuple[str, ...]
     middleware: tuple[str, ...]
     lifespan: str | None
+    signing_keys: tuple[str, ...] = field(repr=False)
     backends: Mapping[str, Options]  #: the tables there are; `backend_options` knows every backend
     queues: Mapping[str, QueueSettings]  #: those configured, ``default`` always among them
     overrides: tuple[str, ...]  #: the environment variables that override something
@@ -325,7 +323,7 @@ def _build(
     values = environment.expand(values, environ, reading)
     raw_queues = values.pop("queues", {})
 
-    top = reading.table(TopSettings, values, (), words=TOP_WORDS, also=_SECTIONS) or TopSettings()
+    top = reading.table(TopSettings, values, (), words=TOP_WORDS, also=SECTIONS) or TopSettings()
     queues = _read_queues(raw_queues, top.backend, reading)
     _refuse_shared_prefixes(queues.values(), reading)
 
@@ -347,6 +345,7 @@ def _build(
         listeners=top.listeners,
         middleware=top.middleware,
         lifespan=top.lifespan,
+        signing_keys=top.signing_keys,
         backends=MappingProxyType(backends),
         queues=MappingProxyType(queues),
         overrides=tuple(override.variable for override in overrides),

@@ -37,6 +37,7 @@ from headrace.plans import Plans
 from headrace.prefetch import Prefetch
 from headrace.queue import Queue
 from headrace.retry import retry_delay
+from headrace.signing import UNKNOWN_HEADER
 from headrace.suspects import NotInChild, run_in_child
 
 if TYPE_CHECKING:
@@ -46,8 +47,6 @@ logger = logging.getLogger("headrace")
 
 T = TypeVar("T")
 
-#: Seconds for which an unknown job has been handed on so far.
-UNKNOWN_HEADER: Final = "headrace-unknown"
 #: Longest seconds between two tries at an unknown job: the new worker of a deploy finds it soon.
 _UNKNOWN_LONGEST: Final = 60.0
 
@@ -68,6 +67,7 @@ class QueueConsumer:
         self.queue = queue
         self.settings = queue.settings
         self.capabilities = queue.capabilities
+        self.availability = availability
         self.limit = limit
         self.plans = plans
         self.driver: Driver
@@ -186,6 +186,8 @@ class QueueConsumer:
                 self._events.emit(self._event(BeforeHandle, execution))
             execution.started = time.monotonic()
             isolated = execution.suspect and not execution.alone
+            if execution.suspect:
+                self._tell_suspect(execution)
             if terms.handle_timeout and not isolated:
                 self._set_timer(execution, terms.handle_timeout)
             try:
@@ -216,6 +218,11 @@ class QueueConsumer:
             execution.task = error = None
             self.worker.finished(self)
 
+    def _tell_suspect(self, execution: Execution) -> None:
+        how = "with nothing else in flight" if execution.alone else "in a process of its own"
+        text = "%s %s on %s runs %s: %d of its deliveries ended with their worker"
+        logger.warning(text, execution.message.name, execution.id, execution.queue, how, execution.redeliveries)
+
     def _set_timer(self, execution: Execution, seconds: float) -> None:
         execution.ends = self.clock.now() + seconds
         execution.timer = self.clock.call_later(seconds, self._deadline, execution)
@@ -230,6 +237,8 @@ class QueueConsumer:
         """Decode the job; where that cannot be, settle the message by promise 8."""
         message = execution.delivery.message
         try:
+            if self.queue.signer is not None:
+                self.queue.signer.verify(message)
             plan = execution.plan = self.plans.get(message.name)
             job = execution.running_job = plan.decode(message.body)
             execution.terms = plan.terms if not message.headers else plan.terms_of(message)
@@ -269,6 +278,7 @@ class QueueConsumer:
         elif isinstance(error, Drop):
             self._done(execution, error.reason)
         elif isinstance(error, NotInChild):
+            logger.warning("%s %s cannot run in a process of its own: %s", execution.message.name, execution.id, error)
             self.worker.run_alone(execution)
         else:
             self._failed(execution, error, seconds)
@@ -334,7 +344,7 @@ class QueueConsumer:
             waited = float(message.headers.get(UNKNOWN_HEADER, "0"))
         except ValueError:
             waited = patience
-        if waited >= patience:
+        if not 0 <= waited < patience:  # below 0, or no number, is not what we have written
             self._fail(execution, error, "failed")
             return
         delay = min(max(1.0, waited), _UNKNOWN_LONGEST, patience - waited)

@@ -6,6 +6,7 @@ no wrong clock can make longer, and by the time of day that it is due, so that a
 between two hops is not added to the delay.
 """
 
+import math
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -66,5 +67,7 @@ def after_hop(message: Message, now: Callable[[], float] = time.time) -> Message
             remaining = min(remaining, float(due) - now())
     except ValueError:
         headers.pop(DUE_HEADER, None)
+        remaining = 0.0
+    if not math.isfinite(remaining):  # which we have not written
         remaining = 0.0
     return msgspec.structs.replace(message, delay=max(0.0, remaining), headers=headers)

@@ -76,7 +76,9 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A job in transit. Core makes every id; ids are unique within a queue."""
 
     id: str
-    name: str  #: the job's wire name
+    #: The job's wire name. A driver that finds a message which it cannot read, be it damaged or somebody else's, hands
+    #: it out all the same, with no name (`""`) and what there is of its body: core moves it to ``failed``.
+    name: str
     body: bytes  #: immutable and opaque: any bytes, returned as they came
     attempt: int = 0  #: retries spent so far: 0 on the first run
     deaths: int = 0  #: deliveries, before the last write, that ended with their worker
@@ -140,7 +142,8 @@ class Capabilities:
     max_delay: float = math.inf  #: seconds; core emulates longer ones by further hops
     granularity: float = 0.0  #: seconds; leases and delays are rounded up to multiples of it
     max_run: float = math.inf  #: longest seconds that a delivery can be held; core refuses a longer ``handle_timeout``
-    max_run_hint: str = ""  #: how to raise ``max_run``, for people: the server's setting, say
+    #: For people: how to raise ``max_run``, the server's setting, say; or what it depends on, while that is not known.
+    max_run_hint: str = ""
     max_body: int = 2**31 - 1  #: bytes of `Message.body`; core refuses larger ones before sending
     idempotent: bool = False  #: a push repeated with an id that the queue still holds stores nothing new
     unique: bool = False  #: honours `Message.unique_key`

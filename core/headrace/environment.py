@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from headrace.tables import NO_WORDS, KeyPath, Reading, show
+from headrace.tables import NO_WORDS, SECTIONS, KeyPath, Reading, show
 from headrace.vocabulary import QUEUE_WORDS
 
 #: The variable that names the configuration file.
@@ -20,9 +20,6 @@ BACKEND_VARIABLE: Final = "HEADRACE_BACKEND"
 
 #: What variables begin with that override one value; the rest is its key path, parted by ``__``.
 OVERRIDE_PREFIX: Final = "HEADRACE__"
-
-#: The tables whose first key is a name that the user chose.
-_NAMED: Final = ("backends", "queues")
 
 #: ``$${`` stands for ``${``; a lone or doubled ``$`` elsewhere is itself, so that ``pa$$word`` stays one.
 _REFERENCE: Final = re.compile(
@@ -53,7 +50,7 @@ def overrides(environ: Mapping[str, str], reading: Reading) -> list[Override]:
         keys = variable[len(OVERRIDE_PREFIX) :].lower().split("__")
         if not all(keys):
             reading.report((), f"{variable}: a part of the name is empty; write {OVERRIDE_PREFIX}QUEUES__NAME__KEY")
-        elif keys[0] in _NAMED and len(keys) < 3:
+        elif keys[0] in SECTIONS and len(keys) < 3:
             example = f"{OVERRIDE_PREFIX}{keys[0].upper()}__NAME__KEY"
             reading.report((), f"{variable}: names a table; one variable sets one value: {example}")
         else:

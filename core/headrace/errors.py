@@ -14,6 +14,7 @@
      ├── JobError               a job, or what was declared of it, is wrong
      │    ├── UnknownJob        no job of that name is declared here
      │    ├── InvalidPayload    arguments or bytes that do not fit the job's fields
+     │    ├── InvalidSignature  a message that nobody signed who has a key
      │    ├── JobTimeout        the handler ran past its ``handle_timeout``
      │    └── WorkerDied        the process that ran the handler ended under it
      └── WrongContext           a call on, or off, an event loop where it cannot work
@@ -105,6 +106,10 @@ class UnknownJob(JobError):
 
 class InvalidPayload(JobError):
     """Arguments or bytes do not fit the fields of their job. The text names the field."""
+
+
+class InvalidSignature(JobError):
+    """A message is not as somebody with one of the ``signing_keys`` has signed it, for this queue."""
 
 
 class JobTimeout(JobError):

@@ -88,11 +88,11 @@ def _log(app: "Headrace") -> Iterator[Listener[Any]]:
 
     @listen(BackendLost)
     def lost(event: BackendLost) -> None:
-        logger.error("the backend of %s is out of reach, trying again: %s", event.queue, event.error)
+        logger.error("the backend of %s is out of reach; trying until it answers: %s", event.queue, event.error)
 
     @listen(BackendBack)
     def back(event: BackendBack) -> None:
-        logger.info("the backend of %s is back after %.3g s", event.queue, event.seconds)
+        logger.info("the backend of %s is back; it was out of reach for %.3g s", event.queue, event.seconds)
 
     @listen(WorkerStarted, WorkerStopped)
     def worker(event: Event) -> None:

@@ -65,7 +65,7 @@ class JobPlan:
             return self.terms
         try:
             options = msgspec.json.decode(stated, type=RunOptions)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
             raise InvalidPayload(f"the options that the push stated: {error}") from None
         if options.on_timeout == "cancel" and not self.job_class.job_options.is_async:
             raise InvalidPayload("the push stated on_timeout='cancel', and the handler is not an 'async def' here")
@@ -91,19 +91,24 @@ class Plans:
         self._plans: dict[str, JobPlan] = {}
 
     def get(self, name: str) -> JobPlan:
-        """The plan for a wire name. Raises `UnknownJob`, or `JobError` for a declaration that cannot be run."""
+        """The plan for a wire name. Raises `UnknownJob`, or `JobError` for a declaration that cannot be run.
+
+        Raises `InvalidPayload` for no name at all, which is a message that its driver could not read.
+        """
         plan = self._plans.get(name)
         if plan is None:
             job_class = declared_jobs().get(name)
+            if not name:
+                raise InvalidPayload("it names no job: it was damaged where it is kept, or somebody else put it there")
             if job_class is None:
                 raise UnknownJob(f"no job {name!r} is declared here; is its module among the config's imports?")
             plan = self._plans[name] = self._make(job_class)
         return plan
 
     def hold_to(self, capabilities: Capabilities) -> None:
-        """Refuse, from now on, a ``handle_timeout`` above what the backend, which is open, can hold a delivery.
+        """Refuse, from now on, what a backend of these capabilities cannot do.
 
-        What was checked before has to be checked again.
+        Once it is open it may know them better; what was checked before has to be checked again.
         """
         self._capabilities = capabilities
         self._plans.clear()
@@ -111,7 +116,10 @@ class Plans:
     def check(self) -> None:
         """Make the plans of all jobs declared for this queue, so that what is wrong is found at start.
 
-        Raises `ConfigError` or `JobError` for what cannot be run.
+        Raises `ConfigError` or `JobError` for what cannot be run, and `CapabilityError` for what
+        could not be pushed. That is refused here too, as it is known here (DESIGN promise 10): who
+        starts a worker would else hear of it from the first push. Messages of such a job that were
+        pushed elsewhere, to a queue that is not the job's own, are run like any other.
         """
         queue = self._settings
         if self._capabilities is not None:
@@ -119,6 +127,8 @@ class Plans:
         for name, job_class in declared_jobs().items():
             if job_class.job_options.queue == queue.name:
                 self.get(name)
+                if self._capabilities is not None:
+                    require_declared(job_class.job_options, queue.backend, self._capabilities)
 
     def _make(self, job_class: type[Job]) -> JobPlan:
         options, queue = job_class.job_options, self._settings
@@ -152,6 +162,12 @@ class Plans:
         outer = [each for each in self._middleware if inspect.iscoroutinefunction(each)]
         in_thread = functools.partial(_call_in_thread, self._threads, inner)
         return functools.partial(_around, outer, in_thread) if outer else in_thread
+
+
+def require_declared(options: JobOptions, backend: str, capabilities: Capabilities) -> None:
+    """Raise `CapabilityError` for what a job's declaration needs of the backend that it is pushed to."""
+    if options.unique:
+        capabilities.require(backend, "unique", f"declare {options.name} without unique")
 
 
 def refuse_too_long(what: str, handle_timeout: float | None, backend: str, capabilities: Capabilities) -> None:

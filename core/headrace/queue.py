@@ -22,6 +22,7 @@ from headrace.events import JobPushed
 from headrace.ids import new_id
 from headrace.job import Job, JobOptions
 from headrace.options import Delay, OnDuplicate, OnTimeout, PushWords, Schedule, check_words, run_options
+from headrace.signing import Signer
 from headrace.standin import stand_in
 
 if TYPE_CHECKING:
@@ -68,6 +69,9 @@ class Queue:
         self._app = app
         self.settings = settings
         self.name = settings.name
+        keys = app.config.signing_keys
+        #: Signs what is pushed, and verifies what is to be run; ``None`` where nothing is signed.
+        self.signer = Signer(keys, settings.prefix) if keys else None
         self._driver: tuple[Backend, Driver] | None = None
 
     def __repr__(self) -> str:
@@ -255,6 +259,8 @@ class Queue:
             on_duplicate=on_duplicate or declared.on_duplicate,
             headers=merged,
         )
+        if self.signer is not None:
+            message = self.signer.sign(message)
         return message if seconds <= capabilities.max_delay else split(message, seconds, capabilities.max_delay)
 
     def _unique_key(self, job: Job, stated: str | None) -> str | None:

@@ -40,6 +40,14 @@ class InstalledBackend:
         return f"{self.distribution} {self.version}"
 
 
+class Unusable(ConfigError):
+    """An installed plugin cannot be used; ``problem`` is why, apart from where the configuration names it."""
+
+    def __init__(self, text: str, problem: str) -> None:
+        self.problem = problem
+        super().__init__(text)
+
+
 class Registry:
     """Finds and loads backends' plugins. Each plugin is loaded once, however many entries use it."""
 
@@ -162,7 +170,7 @@ def _check_contract(backend: Backend, installed: InstalledBackend, options: Opti
         )
 
 
-def _import_failed(installed: InstalledBackend, options: Options, error: ImportError) -> ConfigError:
+def _import_failed(installed: InstalledBackend, options: Options, error: ImportError) -> Unusable:
     """What to install, where a client library is missing; the reason as it is, where something else is."""
     missing = error.name if isinstance(error, ModuleNotFoundError) else None
     if missing is None or missing.partition(".")[0] == installed.value.partition(":")[0].partition(".")[0]:
@@ -175,8 +183,9 @@ def _import_failed(installed: InstalledBackend, options: Options, error: ImportE
     return _broken(installed, options, f"the module {show(missing)} is not installed: {advice}")
 
 
-def _broken(installed: InstalledBackend, options: Options, problem: str) -> ConfigError:
-    return options.error(None, f"the backend {show(installed.name)} of {installed} cannot be used: {problem}")
+def _broken(installed: InstalledBackend, options: Options, problem: str) -> Unusable:
+    error = options.error(None, f"the backend {show(installed.name)} of {installed} cannot be used: {problem}")
+    return Unusable(str(error), options.mask(problem))
 
 
 def _quote(error: BaseException) -> str:

@@ -50,6 +50,9 @@ BackendName = Annotated[
     ),
 ]
 
+#: As many as a random key of 128 bits has in hexadecimal digits: who can guess a key can sign.
+SigningKey = Annotated[str, Meta(min_length=32, description="a secret of 32 characters or more")]
+
 #: The delay where ``retry_seconds`` is an empty list: hyperf's.
 EMPTY_RETRY_SECONDS: Final = 10.0
 
@@ -116,6 +119,8 @@ class QueueSettings:
         default_factory=Concurrent
     )
     max_messages: CountFromZero = 0  #: a worker is replaced after so many; 0: never
+    max_memory: CountFromZero = 0  #: and above so many MiB of resident memory; 0: never
+    max_seconds: Seconds = 0.0  #: and at that age; 0: never
     shutdown_timeout: Seconds = 25.0  #: below the 30 s that Kubernetes grants
     enabled: bool = True
     push_timeout: PositiveSeconds = 5.0  #: a push returns or raises within it
@@ -139,3 +144,5 @@ class TopSettings:
     listeners: tuple[ListenerName, ...] = ("log",)
     middleware: tuple[ObjectName, ...] = ()
     lifespan: ObjectName | None = None
+    #: What messages are signed with, by the first, and verified with, by any. None: they are not.
+    signing_keys: tuple[SigningKey, ...] = ()

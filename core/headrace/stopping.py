@@ -19,6 +19,8 @@ logger = logging.getLogger("headrace")
 #: and after a second signal.
 GRACE_SECONDS: Final = 5.0
 HURRIED_SECONDS: Final = 1.0
+#: Seconds between looks at whether a handler that is waited for has gone past its timeout.
+_LOOK_SECONDS: Final = 1.0
 
 
 class Stop:
@@ -109,6 +111,17 @@ async def shut_down(
             text = "%s %s: not settled at the end, and comes back by its lease"
             logger.error(text, execution.message.name, execution.message.id)
     await end_tasks(callbacks)
+
+
+async def drain(consumers: Sequence[QueueConsumer]) -> None:
+    """Give back what has not started, and wait for the handlers that run, but for those past their timeout."""
+    for consumer in consumers:
+        consumer.give_back_buffer()
+    while tasks := [
+        task for consumer in consumers for each in consumer.running if (task := each.task) and not each.timed_out
+    ]:
+        # Not for ever: one may go past its timeout.
+        await asyncio.wait(tasks, timeout=_LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
 
 
 async def _wait_for_handlers(consumers: Sequence[QueueConsumer]) -> None:

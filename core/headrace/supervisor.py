@@ -1,47 +1,33 @@
 """Keeps worker processes running: what ``headrace worker`` does.
 
-Owns processes: how many there are, when one is replaced, and how all of them end. What a
-process does with jobs is the business of `headrace.worker`; its own side of what happens
-here stands in `headrace.worker_process`. The supervisor takes no jobs, imports none, and
-holds no connection, so that there is little that could end it.
-
-Parent and child are tied by a socket pair, the *line*, of which each holds one end. When
-the parent is gone, by ``kill -9`` too, its end closes, and the child stops as if told to.
+Owns which places there are, and what is done about all of them: stopping, reloading, adding
+and removing. How one place is kept filled stands in `headrace.place`; what a process does with
+jobs is the business of `headrace.worker`, and its own side of what happens here stands in
+`headrace.worker_process`. The supervisor takes no jobs, imports none, and holds no
+connection, so that there is little that could end it.
 """
 
 import asyncio
 import contextlib
 import logging
-import os
 import signal
-import socket
-import sys
-import time
-from asyncio.subprocess import DEVNULL, Process
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import msgspec
-
-from headrace.errors import ConfigError
-from headrace.retry import retry_delay
-from headrace.settings import Backoff, QueueSettings
-from headrace.worker_process import STOP_SECONDS, Ending, Farewell, Order
+from headrace.child import Child
+from headrace.errors import BackendError, ConfigError, HeadraceError
+from headrace.orders import Order
+from headrace.place import Place
+from headrace.settings import QueueSettings
 
 logger = logging.getLogger("headrace")
 
-#: Between a crash and the next start. The first comes nearly at once, since most crashes are
-#: single; a process that cannot live costs a start each half minute. Jitter keeps the processes
-#: of many machines, which one cause has felled, from coming back as one.
-RESTART: Final = Backoff(base=0.1, factor=2, max=30, jitter=0.2)
-#: Seconds of life after which earlier crashes no longer count.
-HEALTHY_SECONDS: Final = 30.0
-#: Seconds beyond their own limit that processes have to end before they are killed.
-KILL_MARGIN: Final = 2.0
 #: Seconds that a process has after the second signal: to give its messages back, and no more.
 HURRY_SECONDS: Final = 2.0
+#: Seconds between two looks at how old and how large processes are.
+LOOK_SECONDS: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +38,8 @@ class Group:
     processes: int
     concurrency: int | None = None  #: ``None``: each queue's own
     max_messages: int | None = None  #: ``None``: the queues' own; 0: no end
+    max_memory: int = 0  #: MiB of resident memory above which a process is replaced; 0: none
+    max_seconds: float = 0.0  #: age from which a process is replaced; 0: none
     shutdown_timeout: float = 25.0  #: seconds that handlers have to end
 
     @property
@@ -72,6 +60,8 @@ def group_of(
         processes=processes or max(each.processes for each in queues),
         concurrency=concurrency,
         max_messages=max_messages,
+        max_memory=max(each.max_memory for each in queues),
+        max_seconds=max(each.max_seconds for each in queues),
         shutdown_timeout=max(each.shutdown_timeout for each in queues),
     )
 
@@ -82,6 +72,7 @@ class Supervisor:
     ``config``: the file that the processes read; ``None`` where there is none.
     ``until_empty``: each process ends when its queues are empty, and the supervisor with the last.
     ``stderr``: a file descriptor for what the processes write there; by default this process' own.
+    ``reread``: the groups as they are configured now, for `reload`; by default they stay.
     """
 
     def __init__(
@@ -92,193 +83,176 @@ class Supervisor:
         until_empty: bool = False,
         log_level: str = "info",
         stderr: int | None = None,
+        reread: Callable[[], Sequence[Group]] | None = None,
     ) -> None:
+        self.until_empty = until_empty
+        self.stderr = stderr
+        self.children: set[Child] = set()
+        self.stopping = asyncio.Event()
         self._groups = groups
         self._config = config
-        self._until_empty = until_empty
         self._log_level = log_level
-        self._stderr = stderr
-        self._children: set[_Child] = set()
-        self._stopping = asyncio.Event()
+        self._reread = reread or (lambda: self._groups)
+        self._places: list[Place] = []
+        self._tasks: asyncio.TaskGroup
+        self._deserted = asyncio.Event()
+        self._reloading = asyncio.Event()
         self._signals = 0
-        self._refused: ConfigError | None = None
+        self._refused: HeadraceError | None = None
         self._killed = False
 
     async def run(self) -> bool:
         """Keep every place filled until `stop`, or until all queues are empty.
 
-        False if a process had to be killed. Raises `ConfigError`, in its own words, when a
-        process finds the configuration wrong. Cancelled, it kills what still runs.
+        False if a process had to be killed. Raises `ConfigError` or `BackendError`, in its own words,
+        when a first process finds the configuration wrong, or its backend refuses it or, with
+        ``until_empty``, stays out of reach. Cancelled, it kills what still runs.
         """
-        async with asyncio.TaskGroup() as places:
+        async with asyncio.TaskGroup() as self._tasks:
             for group in self._groups:
-                for _ in range(group.processes):
-                    places.create_task(self._fill(group))
+                self._add(group, group.processes)
+            upkeep = self._tasks.create_task(self._upkeep())
+            await self._deserted.wait()
+            upkeep.cancel()
         if self._refused is not None:
             raise self._refused
         return not self._killed
 
+    # What it is told, by signal handlers on its loop
+
     def stop(self) -> None:
-        """Let the processes end gracefully; called a second time, at once. For signal handlers on the loop."""
+        """Let the processes end gracefully; called a second time, at once."""
         self._signals += 1
         if self._signals == 1:
-            logger.info(
-                "stopping; handlers have up to %g s to end", max(each.shutdown_timeout for each in self._groups)
-            )
+            longest = max((each.group.shutdown_timeout for each in self._places), default=0.0)
+            logger.info("stopping; handlers have up to %g s to end", longest)
             self._stop_children()
         elif self._signals == 2:
             logger.warning("told to stop a second time: ending at once")
             self._stop_children()
             asyncio.get_running_loop().call_later(HURRY_SECONDS, self._kill_children)
 
-    def _stop_children(self) -> None:
-        self._stopping.set()
-        for child in self._children:
-            child.signal(signal.SIGTERM)
+    def reload(self) -> None:
+        """Replace the processes one by one, by such with fresh code and configuration.
 
-    def _kill_children(self) -> None:
-        for child in self._children:
-            self._kill(child)
+        Where a fresh one cannot work, or the configuration is wrong, that is logged, and the old ones stay.
+        """
+        self._reloading.set()
 
-    def _kill(self, child: "_Child") -> None:
-        if child.process.returncode is None:
+    def add(self) -> None:
+        """Give each group one process more, until the next `reload`."""
+        for places in self._present().values():
+            group = places[-1].group
+            self._add(group, 1, proved=any(each.proved for each in places))
+            logger.info("%s: a process is added, and there are %d now", group.name, len(places) + 1)
+
+    def remove(self) -> None:
+        """Drain one process of each group, until the next `reload`. The last one stays."""
+        for places in self._present().values():
+            name = places[-1].group.name
+            if len(places) == 1:
+                logger.warning("%s: its last process stays", name)
+            else:
+                places[-1].retire()
+                logger.info("%s: a process is removed, and there are %d now", name, len(places) - 1)
+
+    # What its places ask of it
+
+    def refuse(self, error: ConfigError | BackendError) -> None:
+        """A first process cannot work. Every one reads the same configuration: the first speaks for all."""
+        if self._refused is None:
+            self._refused = error
+        elif str(error) != str(self._refused):
+            logger.error("%s", error)
+        # A backend that failed with ``until_empty`` does not keep the other queues from being emptied.
+        if not (self.until_empty and isinstance(error, BackendError)):
+            self._stop_children()
+
+    def kill(self, child: Child) -> None:
+        """End a process at once, which is no good end for `run`."""
+        if child.alive:
             self._killed = True
-            logger.error("killing process %d; its messages come back when their leases end", child.process.pid)
+            logger.error("killing process %d; its messages come back when their leases end", child.pid)
             child.signal(signal.SIGKILL)
 
-    async def _fill(self, group: Group) -> None:
-        """Keep one place of a group filled, by one process after another."""
-        crashes = 0
-        while not self._stopping.is_set():
-            started = time.monotonic()
-            ending: Ending | None = None
-            try:
-                ending = await self._run_one(group)
-            except ConfigError as error:
-                # Every process reads the same configuration: the first speaks for all.
-                self._refused = self._refused or error
-                self._stop_children()
-                return
-            except OSError as error:
-                logger.error("no process could be started for %s: %s", group.name, error)
-            if self._stopping.is_set() or ending is Ending.EMPTY:
-                return
-            if ending is Ending.REPLACE:
-                crashes = 0
-                continue
-            if time.monotonic() - started >= HEALTHY_SECONDS:
-                crashes = 0
-            delay = retry_delay(RESTART, crashes)
-            crashes += 1
-            logger.info("the next process for %s starts in %.1f s", group.name, delay)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), delay)
-
-    async def _run_one(self, group: Group) -> Ending | None:
-        """Run one process to its end, and say how it ended; ``None`` if it crashed."""
-        child = await _Child.start(self._order(group), self._stderr)
-        self._children.add(child)
-        try:
-            if self._stopping.is_set():
-                child.signal(signal.SIGTERM)
-            status = await self._ended(child, group)
-            farewell = child.farewell()
-        finally:
-            self._children.discard(child)
-            child.close()
-        if farewell is not None:
-            if farewell.ending is Ending.WRONG:
-                raise ConfigError(farewell.problem)
-            return farewell.ending
-        if not (self._stopping.is_set() and status == -signal.SIGTERM):
-            logger.error("process %d (%s) %s", child.process.pid, group.name, describe_status(status))
-        return None
-
-    async def _ended(self, child: "_Child", group: Group) -> int:
-        """Wait for the end of a process; for as long as it may take, once all are to stop."""
-        limit = group.shutdown_timeout + STOP_SECONDS + KILL_MARGIN
-        async with asyncio.TaskGroup() as waits:
-            ended = waits.create_task(child.process.wait())
-            stopping = waits.create_task(self._stopping.wait())
-            await asyncio.wait((ended, stopping), return_when=asyncio.FIRST_COMPLETED)
-            stopping.cancel()
-            if not ended.done() and not (await asyncio.wait((ended,), timeout=limit))[0]:
-                logger.error("process %d (%s) did not end within %g s", child.process.pid, group.name, limit)
-                self._kill(child)
-        return ended.result()
-
-    def _order(self, group: Group) -> Order:
+    def order(self, group: Group) -> Order:
+        """What a process of a group is to do."""
         return Order(
             config=None if self._config is None else str(self._config),
             queues=list(group.queues),
             concurrency=group.concurrency,
             max_messages=group.max_messages,
-            until_empty=self._until_empty,
+            until_empty=self.until_empty,
             log_level=self._log_level,
         )
 
+    # Its own
 
-class _Child:
-    """A worker process as its parent sees it."""
+    def _stop_children(self) -> None:
+        self.stopping.set()
+        for place in self._places:
+            place.wake()
+        for child in self.children:
+            child.signal(signal.SIGTERM)
 
-    def __init__(self, process: Process, line: socket.socket) -> None:
-        self.process = process
-        self._line = line
+    def _kill_children(self) -> None:
+        for child in self.children:
+            self.kill(child)
 
-    @classmethod
-    async def start(cls, order: Order, stderr: int | None) -> "_Child":
-        """Start a process, never by a bare fork: nothing of this one's memory or descriptors goes along."""
-        ours, theirs = socket.socketpair()
+    def _add(self, group: Group, count: int, *, proved: bool = False) -> None:
+        for _ in range(count):
+            place = Place(self, group, proved=proved)
+            self._places.append(place)
+            self._tasks.create_task(self._keep_filled(place))
+
+    async def _keep_filled(self, place: Place) -> None:
         try:
-            # -P: the working directory is no place to import from, as it is none for the `headrace` script.
-            # A session of its own: Ctrl-C on the terminal reaches the supervisor alone, which passes it on.
-            # No standard input: several processes that read one terminal would only take from one another.
-            process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-P", "-m", "headrace.worker_process", str(theirs.fileno())),
-                msgspec.json.encode(order).decode(),
-                stdin=DEVNULL,
-                stderr=stderr,
-                pass_fds=(theirs.fileno(),),
-                start_new_session=True,
-            )
-        except BaseException:
-            ours.close()
-            raise
+            await place.fill()
         finally:
-            theirs.close()
-        ours.setblocking(False)
-        return cls(process, ours)
+            self._places.remove(place)
+            if not self._places:
+                self._deserted.set()
 
-    def signal(self, number: signal.Signals) -> None:
-        # Not by `send_signal`: that looks whether the process has ended, and so may take the exit
-        # status away from asyncio, which waits for it in a thread.
-        if self.process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self.process.pid, number)
+    def _present(self) -> dict[tuple[str, ...], list[Place]]:
+        """The places that are to stay, by the queues that they serve."""
+        found: dict[tuple[str, ...], list[Place]] = {}
+        for place in self._places:
+            if not place.retired:
+                found.setdefault(place.group.queues, []).append(place)
+        return found
 
-    def farewell(self) -> Farewell | None:
-        """What a process that has ended told on the line; ``None`` if it did not come to that."""
-        said = bytearray()
-        # It has ended, so all that it said is here; what it forked may hold the line open.
-        with contextlib.suppress(OSError):
-            while part := self._line.recv(65536):
-                said += part
+    async def _upkeep(self) -> None:
+        """Replace processes, one at a time: that is what keeps the capacity from going down by more than one."""
+        while True:
+            limited = any(each.group.max_memory or each.group.max_seconds for each in self._places)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._reloading.wait(), LOOK_SECONDS if limited else None)
+            if self._reloading.is_set():
+                self._reloading.clear()
+                await self._reload()
+            for place in self._places.copy():
+                if (why := place.outworn) is not None:
+                    logger.info("%s; it is drained and replaced", why)
+                    await place.replace(place.group)
+
+    async def _reload(self) -> None:
+        logger.info("told to reload; each process is replaced by one with fresh code and configuration")
         try:
-            return msgspec.json.decode(said, type=Farewell)
-        except msgspec.DecodeError:
-            return None
-
-    def close(self) -> None:
-        """Let go of the process; one that still runs, because this is cancelled, is killed."""
-        self.signal(signal.SIGKILL)
-        self._line.close()
-
-
-def describe_status(status: int) -> str:
-    """How a process ended, in words."""
-    if status >= 0:
-        return f"ended with exit status {status}"
-    try:
-        return f"was ended by {signal.Signals(-status).name}"
-    except ValueError:
-        return f"was ended by signal {-status}"
+            groups = self._reread()
+        except HeadraceError as error:
+            logger.error("%s; what is there goes on as it is", error)
+            return
+        present = self._present()
+        wanted = {group.queues: group for group in groups}
+        for queues, group in wanted.items():
+            for place in present.get(queues, [])[: group.processes]:
+                if not place.retired and not await place.replace(group):
+                    # What one could not do, the others could not.
+                    return
+        for queues, places in present.items():
+            for place in places[wanted[queues].processes if queues in wanted else 0 :]:
+                place.retire()
+        for queues, group in wanted.items():
+            self._add(group, max(0, group.processes - len(present.get(queues, []))), proved=True)
+        self._groups = groups
+        logger.info("reloaded")

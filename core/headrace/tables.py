@@ -29,6 +29,9 @@ Settings = TypeVar("Settings")
 #: Where a value stands: keys of tables and positions in lists, from the top.
 KeyPath = tuple[str | int, ...]
 
+#: The tables of tables, each by a name that the user chose.
+SECTIONS: Final = ("backends", "queues")
+
 #: The longest string that an error quotes: enough to recognise it, short enough for one line.
 _LONGEST_QUOTE: Final = 60
 
@@ -171,7 +174,11 @@ class Reading:
 
     def _is_secret(self, path: KeyPath) -> bool:
         """Whether a value is not to be shown. The name of a queue or backend makes nothing secret, unless alone."""
-        keys = [part for part in path[2:] or path[-1:] if isinstance(part, str)]
+        keys = [
+            part
+            for part in (path[2:] or path[-1:] if path[:1] and path[0] in SECTIONS else path)
+            if isinstance(part, str)
+        ]
         return any(is_secret(name) for name in (*keys, self.origin(path) or ""))
 
 

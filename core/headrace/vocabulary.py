@@ -21,6 +21,8 @@ _PROCESSES = "use processes"
 _DEADLINE = 'use handle_timeout, with on_timeout = "continue" or "cancel"'
 _RESULTS = "leave it out: headrace keeps no results; what failed rests in the channel 'failed'"
 _RECYCLE = "use max_messages, after which a worker process is replaced"
+_MEMORY = "use max_memory, the MiB of resident memory above which a worker process is replaced"
+_AGE = "use max_seconds, the age at which a worker process is replaced"
 _GRACE = "use shutdown_timeout"
 _POLL = "use pop_timeout"
 _DEATHS = "use max_redeliveries, which counts deliveries that ended with their worker"
@@ -102,6 +104,8 @@ QUEUE_WORDS: Final = Vocabulary(
             **dict.fromkeys(
                 ("max_requests", "max_tasks", "max_tasks_per_child", "worker_max_tasks_per_child"), _RECYCLE
             ),
+            **dict.fromkeys(("max_memory_per_child", "memory", "worker_max_memory_per_child"), _MEMORY),
+            **dict.fromkeys(("max_lifetime", "max_time"), _AGE),
             **dict.fromkeys(
                 ("grace_period", "graceful_timeout", "job_completion_wait", "shutdown_grace_period", "stop_timeout"),
                 _GRACE,

@@ -29,7 +29,7 @@ from headrace.leases import LeaseKeeper
 from headrace.lifespan import lifespan_of
 from headrace.plans import Plans, load_middleware
 from headrace.queue import Queue
-from headrace.stopping import GRACE_SECONDS, Stop, end_tasks, shut_down
+from headrace.stopping import GRACE_SECONDS, Stop, drain, end_tasks, shut_down
 
 if TYPE_CHECKING:
     from headrace.app import Headrace
@@ -48,6 +48,9 @@ _ENDING_WAIT: Final = 0.02
 _LINGERING_WAIT: Final = 0.25
 #: Looks in a row that must find a queue empty where a backend only estimates its counts.
 _EMPTY_LOOKS: Final = 3
+#: Seconds for which a backend is called in vain by a worker that shall end with its queues: a
+#: broker's restart or failover is over by then, and whoever waits for that end, cron say, is told.
+_PATIENCE: Final = 60.0
 
 
 class Worker:
@@ -87,10 +90,18 @@ class Worker:
         self._lingering = False  #: the queues hold only what is not due, or not ours
         self._empty_looks = 0
         self._stop = Stop()
+        self._drain_asked = asyncio.Event()
 
     def stop(self) -> None:
         """Stop gracefully; called a second time, at once. Call it on the worker's loop: from a signal handler, say."""
         self._stop.ask()
+
+    def drain(self) -> None:
+        """Take no more, and end when the handlers that run have, however long that takes. For the worker's loop."""
+        self._drain_asked.set()
+
+    async def until_wanted(self) -> None:
+        """Awaited when all is open and checked, before the first message; a subclass may wait for its turn."""
 
     async def run(self, *, until_empty: bool = False) -> int:
         """Work until `stop`, or ``max_messages``; how many messages were handled.
@@ -98,9 +109,11 @@ class Worker:
         ``until_empty``: also ends once nothing is waiting, delayed or reserved on any of the queues.
         Cancelled, it stops gracefully too. Raises `ConfigError` or `JobError` before the
         first message if the declared jobs cannot be run as configured, or as long as configured
-        on the backend that was found; `CapabilityError` for ``until_empty`` on a backend that
-        cannot tell when it is; and `BackendError` if the backend refuses to be opened; one that
-        is out of reach is waited for.
+        on the backend that was found; `CapabilityError` for a declared job that needs what its
+        queue's backend does not offer, and for ``until_empty`` on a backend that cannot tell when
+        it is; and `BackendError` if the backend refuses to be opened. One that is out of reach is
+        waited for, with ``until_empty`` for a minute; then it has stopped, and raises
+        `BackendUnavailable`, or the `BackendError` of one that refuses.
         """
         self.loop = asyncio.get_running_loop()
         self._beat = time.monotonic()
@@ -114,12 +127,13 @@ class Worker:
             self._consumers = self._make_consumers(threads)
             if until_empty:
                 self._refuse_unknown_counts()
-            if not await self._open():
+            if not await self._open(until_empty):
                 return 0
             for consumer in self._consumers:
                 consumer.plans.hold_to(consumer.queue.capabilities)
                 consumer.plans.check()
             self.state = await stack.enter_async_context(lifespan_of(self.app))
+            await self.until_wanted()
             keeper = self._make_keeper()
             if keeper is not None:
                 keeper.start()
@@ -134,17 +148,28 @@ class Worker:
 
     async def _serve(self, until_empty: bool) -> None:
         """Work until there is a reason to stop, and stop. Raises what broke the engine itself, if that was it."""
-        works = [self.loop.create_task(each) for each in (self._fetch(until_empty), self._tick())]
+        works = [self.loop.create_task(each) for each in (self._fetch(until_empty), self._tick(until_empty))]
+        fetching, ticking = works
         lengths = self.loop.create_task(self._tell_lengths())
         stopping = self.loop.create_task(self._stop.wait())
+        draining = self.loop.create_task(self._drain_when_asked(fetching))
+        helpers = (*works, lengths, stopping, draining)
         try:
-            await asyncio.wait((*works, stopping), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((fetching, ticking, stopping), return_when=asyncio.FIRST_COMPLETED)
+            if self._drain_asked.is_set():
+                await asyncio.wait((draining, ticking, stopping), return_when=asyncio.FIRST_COMPLETED)
         finally:
             self._stop.begin()
-            await self._stop.to_the_end(self._shut_down(works[0], (*works, lengths, stopping)))
+            await self._stop.to_the_end(self._shut_down(fetching, helpers))
         for work in works:
             if not work.cancelled():
                 work.result()
+
+    async def _drain_when_asked(self, fetching: "asyncio.Task[None]") -> None:
+        """Wait to be asked, then take no more and let what runs come to its end."""
+        await self._drain_asked.wait()
+        await end_tasks((fetching,))
+        await drain(self._consumers)
 
     # Starting
 
@@ -163,6 +188,7 @@ class Worker:
         for queue in self.queues:
             settings = queue.settings
             plans = Plans(self.app, settings, middleware, threads)
+            plans.hold_to(queue.capabilities)
             plans.check()
             limit = self._concurrency or settings.concurrent.limit
             availability = availabilities.get(settings.backend)
@@ -177,7 +203,7 @@ class Worker:
             on_back=lambda seconds: self._emit(BackendBack(queue=queue, worker=self.name, seconds=seconds)),
         )
 
-    async def _open(self) -> bool:
+    async def _open(self, until_empty: bool) -> bool:
         """Open what the queues need, trying as long as it may help; false if stopped before that."""
         for consumer in self._consumers:
             caller = consumer.pops
@@ -190,6 +216,8 @@ class Worker:
                         await asyncio.wait_for(self._stop.wait(), max(0.0, caller.retry_at - time.monotonic()))
                 if self._stop.begun:
                     return False
+                if until_empty:
+                    self._refuse_to_wait_longer()
         return True
 
     def _make_keeper(self) -> LeaseKeeper | None:
@@ -313,7 +341,7 @@ class Worker:
             if self._alone_task is None:
                 self._alone_task = self.loop.create_task(self._run_alone())
             return
-        if self._stop.begun:
+        if self._stop.begun or self._drain_asked.is_set():
             return
         for consumer in self._consumers:
             buffer = consumer.buffer
@@ -421,14 +449,25 @@ class Worker:
 
     # Beside
 
-    async def _tick(self) -> None:
-        """Show the lease keeper that the loop turns, and give back what has waited here too long."""
+    async def _tick(self, until_empty: bool) -> None:
+        """Show the lease keeper that the loop turns, and give back what has waited here too long.
+
+        Raises `BackendError` when a backend is given up: ``until_empty``, and with no handler running.
+        """
         while True:
             self._beat = time.monotonic()
             for consumer in self._consumers:
                 if consumer.give_back_buffer(self._beat - _SURPLUS_SECONDS):
                     consumer.prefetch.forget()
+            if until_empty and not self._running:
+                self._refuse_to_wait_longer()
             await asyncio.sleep(_TICK_SECONDS)
+
+    def _refuse_to_wait_longer(self) -> None:
+        """Raise `BackendError` if a queue's backend has been called in vain for all of `_PATIENCE`."""
+        for consumer in self._consumers:
+            place = f"the backend {consumer.settings.backend!r} at {consumer.queue.place}"
+            consumer.availability.refuse_after(_PATIENCE, place)
 
     async def _tell_lengths(self) -> None:
         async def tell(consumer: QueueConsumer) -> None:

@@ -1,13 +1,11 @@
-"""One worker process, as `headrace.supervisor` starts it: ``python -m headrace.worker_process``.
+"""One worker process, as a supervisor starts it: ``python -m headrace.worker_process``.
 
-Owns a process' life around a `Worker`: its signals, its exit status, and that it ends when
-its parent does. All that it is to do stands in one `Order` on its command line, so that
-``ps`` shows what it is for.
+Owns a process' life around a `Worker`: its signals, its exit status, what it says to its parent
+and hears from it (see `headrace.orders`), and that it ends when its parent does.
 """
 
 import asyncio
 import contextlib
-import enum
 import logging
 import os
 import signal
@@ -23,47 +21,17 @@ import msgspec
 from headrace.app import Headrace
 from headrace.errors import BackendError, CapabilityError, ConfigError, HeadraceError, JobError
 from headrace.logs import log_to_stderr
+from headrace.orders import DRAIN, GO, STOP_SECONDS, Ending, Farewell, Order, Ready
+from headrace.stopping import end_tasks
 from headrace.worker import Worker
 
 logger = logging.getLogger("headrace")
 
-#: Seconds beyond its ``shutdown_timeout`` in which a worker cancels handlers, sends its last
-#: moves and closes. A process that is not gone after that is ended, whatever holds it.
-STOP_SECONDS: Final = 15.0
 #: Seconds that a process has, once its worker has ended, for the application's threads and
 #: exit hooks. A handler's thread that never returns would keep it for ever.
 LEAVE_SECONDS: Final = 3.0
 #: Characters of the longest problem that is told: it must fit into a socket's buffer, since nobody reads yet.
 _LONGEST_PROBLEM: Final = 4 * 1024
-
-
-class Ending(enum.Enum):
-    """How a worker process ends in good order."""
-
-    EMPTY = "empty"  #: with ``until_empty``: nothing was left to do
-    REPLACE = "replace"  #: it has done its share, and there may be more to do
-    WRONG = "wrong"  #: it cannot work with this configuration, or on this backend as it is
-
-
-class Farewell(msgspec.Struct, frozen=True):
-    """The last thing that a process tells its parent on the line. One that does not tell it has crashed.
-
-    The exit status says nothing: a handler can end its process with any.
-    """
-
-    ending: Ending
-    problem: str = ""  #: with `Ending.WRONG`: what is wrong
-
-
-class Order(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What one process is to do."""
-
-    queues: list[str]
-    config: str | None = None
-    concurrency: int | None = None
-    max_messages: int | None = None
-    until_empty: bool = False
-    log_level: str = "info"
 
 
 def main(arguments: list[str]) -> int:
@@ -76,64 +44,118 @@ def main(arguments: list[str]) -> int:
     log_to_stderr(order.log_level)
     try:
         app = Headrace.load(order.config)
-        worker = app.worker(*order.queues, concurrency=order.concurrency, max_messages=order.max_messages)
+        worker = _ProcessWorker(app, order, line)
         farewell = Farewell(asyncio.run(_work(worker, order, watch)))
     except (ConfigError, CapabilityError, JobError, BackendError) as error:
         logger.debug("refused", exc_info=True)
-        farewell = Farewell(Ending.WRONG, str(error)[:_LONGEST_PROBLEM])
+        ending = Ending.FAILED if isinstance(error, BackendError) else Ending.WRONG
+        farewell = Farewell(ending, str(error)[:_LONGEST_PROBLEM])
     except HeadraceError as error:
         logger.error("%s", error)
         return 1
-    with contextlib.suppress(OSError):  # nobody is left to be told
-        line.sendall(msgspec.json.encode(farewell))
+    _say(line, farewell)
     _in_thread(lambda: _end_after(LEAVE_SECONDS, 0))
     return 0
 
 
-async def _work(worker: Worker, order: Order, watch: "_Watch") -> Ending:
+class _ProcessWorker(Worker):
+    """A worker that tells when it is ready, and takes nothing before it is told to."""
+
+    def __init__(self, app: Headrace, order: Order, line: socket.socket) -> None:
+        super().__init__(app, order.queues, concurrency=order.concurrency, max_messages=order.max_messages)
+        self.ended_by_parent = False
+        self._line = line
+        self._is_ready = False
+        self._may_go = asyncio.Event()
+
+    async def run(self, *, until_empty: bool = False) -> int:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, self.hear, b"")
+        return await super().run(until_empty=until_empty)
+
+    async def until_wanted(self) -> None:
+        self._is_ready = True
+        _say(self._line, Ready())
+        waits = [self.loop.create_task(each) for each in (self._may_go.wait(), self._stop.wait())]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            await end_tasks(waits)
+
+    def hear(self, word: bytes) -> None:
+        """What the parent said; nothing: it is gone, or a signal came."""
+        if word == GO:
+            self._may_go.set()
+            return
+        self.ended_by_parent = True
+        # One that is not ready may wait for its backend, and has nothing to end.
+        if word == DRAIN and self._is_ready:
+            self._may_go.set()
+            self.drain()
+        else:
+            self.stop()
+
+
+async def _work(worker: _ProcessWorker, order: Order, watch: "_Watch") -> Ending:
     loop = asyncio.get_running_loop()
-    told = False
+    limit = worker.shutdown_timeout + STOP_SECONDS
 
-    def stop() -> None:
-        nonlocal told
-        told = True
-        worker.stop()
+    def hear(word: bytes) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: this process is about to leave
+            loop.call_soon_threadsafe(worker.hear, word)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop)
-    watch.attend(lambda: loop.call_soon_threadsafe(stop), worker.shutdown_timeout + STOP_SECONDS)
+    watch.attend(hear, limit)
     await worker.run(until_empty=order.until_empty)
-    spent = worker.overrun or 0 < worker.max_messages <= worker.handled
-    return Ending.EMPTY if order.until_empty and not told and not spent else Ending.REPLACE
+    spent = worker.ended_by_parent or worker.overrun or 0 < worker.max_messages <= worker.handled
+    return Ending.EMPTY if order.until_empty and not spent else Ending.REPLACE
 
 
 class _Watch:
-    """Ends this process when its parent is gone, however that ended.
+    """Passes on what the parent says, and ends this process when the parent is gone, however that ended.
 
-    The parent never writes on the line, so that reading from it lasts as long as the parent
-    does. It is read by a thread: a handler may block the event loop, or an import the start.
+    Reading from the line lasts as long as the parent does. It is read by a thread: a handler
+    may block the event loop, or an import the start.
     """
 
     def __init__(self, line: socket.socket) -> None:
         self._line = line
-        self._stop: Callable[[], object] | None = None
+        self._hear: Callable[[bytes], object] | None = None
+        self._early = bytearray()
+        self._lock = threading.Lock()
         self._seconds = 0.0
-        _in_thread(self._wait)
+        _in_thread(self._listen)
 
-    def attend(self, stop: Callable[[], object], seconds: float) -> None:
-        """From now on, to lose the parent means to ``stop``, and the end ``seconds`` later at the latest."""
-        self._stop, self._seconds = stop, seconds
+    def attend(self, hear: Callable[[bytes], object], seconds: float) -> None:
+        """From now on, pass each word on to ``hear``, those that came before first.
 
-    def _wait(self) -> None:
+        To lose the parent is an empty word, and the end ``seconds`` later at the latest.
+        """
+        with self._lock:
+            self._hear, self._seconds = hear, seconds
+            for number in self._early:
+                hear(bytes((number,)))
+
+    def _listen(self) -> None:
         try:
-            while self._line.recv(1):
-                pass
+            while word := self._line.recv(1):
+                with self._lock:
+                    if self._hear is None:
+                        self._early += word
+                    else:
+                        self._hear(word)
         except OSError:
             pass
-        if self._stop is not None:
+        with self._lock:
+            hear = self._hear
+        if hear is not None:
             logger.error("the supervisor is gone; stopping")
-            self._stop()
+            hear(b"")
         _end_after(self._seconds, 1)
+
+
+def _say(line: socket.socket, report: Ready | Farewell) -> None:
+    with contextlib.suppress(OSError):  # nobody is left to be told
+        line.sendall(msgspec.json.encode(report) + b"\n")
 
 
 def _end_after(seconds: float, status: int) -> None:

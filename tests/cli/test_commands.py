@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from headrace.conformance.servers.process import free_port
+
 from .conftest import Shop
 
 COMMANDS = ("demo", "worker", "push", "info", "list", "show", "reload", "flush", "cancel", "check", "backends")
@@ -33,6 +35,23 @@ def test_every_command_has_help_with_examples(shop: Shop, command: str) -> None:
 
 def test_the_version_is_printed(shop: Shop) -> None:
     assert shop.run("--version").stdout.startswith("headrace 0.")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["list", "mail", "--channel", "nonsense"], "'nonsense' is not one of 'waiting', 'reserved'"),
+        (["list", "mail", "--limit", "0"], "'0': it must be 1 or more."),
+        (["worker", "--processes", "two"], "'two': it is no whole number."),
+        (["push", "Send", "{}", "--delay", "soon"], "'soon': it is no number."),
+    ],
+    ids=lambda given: " ".join(given) if isinstance(given, list) else "",
+)
+def test_a_wrong_value_is_answered_in_words_for_people(shop: Shop, arguments: list[str], words: str) -> None:
+    error = shop.run(*arguments, status=2).stderr.splitlines()[-1]
+    assert words in error
+    assert "Value error" not in error
+    assert "Input should" not in error
 
 
 @pytest.mark.parametrize(
@@ -448,6 +467,29 @@ def test_check_finds_modules_and_places_that_cannot_be_used(shop: Shop) -> None:
     found = shop.json("check", status=2)
     problems = {each["subject"] for each in found["findings"] if each["level"] == "problem"}
     assert problems == {"listeners", "middleware", "lifespan", "backend sqlite"}
+
+
+def test_check_and_info_exit_with_1_where_a_server_is_down_and_check_with_2_where_more_is_wrong(shop: Shop) -> None:
+    down = f"[backends.redis]\nurl = 'redis://127.0.0.1:{free_port()}'\n"
+    shop.configure(f"backend = 'redis'\n[queues.mail]\n{down}")
+    assert "problem  backend redis" in shop.run("check", status=1).stdout
+    shop.run("info", status=1)
+    shop.configure(f"backend = 'redis'\nlisteners = ['no_listeners']\n[queues.mail]\n{down}")
+    shop.run("check", status=2)
+
+
+def test_a_backend_that_lacks_its_library_is_one_line_that_says_what_to_install(shop: Shop) -> None:
+    information = shop.folder / "plugins" / "headrace_lean-1.0.dist-info"
+    information.mkdir(parents=True)
+    (shop.folder / "plugins" / "lean_plugin.py").write_text("import lean_client_library\n")
+    (information / "METADATA").write_text(
+        "Metadata-Version: 2.4\nName: headrace-lean\nVersion: 1.0\nProvides-Extra: lean\n"
+    )
+    (information / "entry_points.txt").write_text("[headrace.backends]\nlean = lean_plugin\n")
+    done = shop.run("backends", PYTHONPATH=str(shop.folder / "plugins"))
+    assert done.stderr.splitlines() == [
+        "lean cannot be used: the module \"lean_client_library\" is not installed: pip install 'headrace-lean[lean]'"
+    ]
 
 
 def test_check_never_shows_a_secret(shop: Shop) -> None:

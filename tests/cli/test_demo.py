@@ -11,6 +11,8 @@ from typer.testing import CliRunner
 from headrace.cli.application import app
 from headrace.demo import stage
 from headrace.demo.counting import Count, Totals, find_files
+from headrace.demo.stage import Progress
+from headrace.driver import Info
 
 from .conftest import Shop, until
 
@@ -123,3 +125,11 @@ def test_totals_do_not_depend_on_the_order_of_the_files() -> None:
 
 def test_the_demo_s_jobs_are_known_to_no_other_command(shop: Shop) -> None:
     assert "CountFile" not in shop.run("push", "CountFile", status=2).stderr.partition(";")[2]
+
+
+def test_progress_never_adds_up_to_more_than_there_is() -> None:
+    # What an approximate count still has among the waiting has run; one of the failed is not to be hidden by that.
+    late = Progress(done=90, total=100, info=Info(40, None, 3, 1, 0, None))
+    assert late.channels == {"waiting": 6, "delayed": 3, "failed": 1, "timeout": 0}
+    timed_out = Progress(done=100, total=100, info=Info(1, 0, 0, 0, 1, None))
+    assert timed_out.channels == {"waiting": 0, "reserved": 0, "delayed": 0, "failed": 0, "timeout": 1}

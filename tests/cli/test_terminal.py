@@ -135,6 +135,14 @@ def test_help_is_in_groups_on_a_terminal(terminal: Callable[..., Terminal]) -> N
         assert group in text
 
 
+def test_help_flows_and_names_no_type_of_a_flag(terminal: Callable[..., Terminal]) -> None:
+    lines = [plain(line).strip() for line in terminal("worker", "--help").read().replace("\r", "").split("\n")]
+    paragraph = lines[next(number for number, line in enumerate(lines) if line.startswith("SIGTERM and Ctrl-C")) :]
+    # As wide as the terminal has room for, whatever the width of the source.
+    assert len(paragraph[0]) + len(paragraph[1].split()[0]) > 76
+    assert "<bool>" not in "".join(lines)
+
+
 def test_check_and_backends_are_readable_in_80_columns(shop: Shop, terminal: Callable[..., Terminal]) -> None:
     assert "✓" in terminal("check").read()
     text = terminal("backends").read()

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import Shop, until
+from headrace.conformance.servers.process import free_port
+
+from .conftest import CONFIG, JOBS, Shop, until
 
 
 def test_until_empty_runs_what_is_there_and_ends(shop: Shop) -> None:
@@ -157,9 +159,37 @@ def test_a_job_that_ends_its_process_cannot_pass_for_a_worker_that_ended_well(sh
 
 def test_a_backend_that_cannot_be_used_ends_the_worker_with_one_line(shop: Shop) -> None:
     (shop.folder / "headrace.db").write_bytes(b"no database at all" * 1000)
-    done = shop.run("worker", "mail", "low", "--until-empty", status=2)
+    # The work failed, as for `headrace info`: no configuration is wrong.
+    done = shop.run("worker", "mail", "low", "--until-empty", status=1)
     assert done.stderr.count("is not an SQLite database") == 1
     assert "Traceback" not in done.stderr
+    shop.run("info", status=1)
+    shop.run("check", status=1)
+
+
+def test_until_empty_ends_with_1_where_a_backend_stays_out_of_reach(shop: Shop) -> None:
+    shop.configure(
+        f"{CONFIG}[queues.far]\nbackend = 'redis'\n[backends.redis]\nurl = 'redis://127.0.0.1:{free_port()}'\n"
+    )
+    # As long as it waits anyhow, but for a minute.
+    (shop.folder / "shop_jobs.py").write_text(f"{JOBS}\nfrom headrace import worker\nworker._PATIENCE = 0.5\n")
+    shop.push("Send", user_id=1)
+    done = shop.run("worker", "far", "mail", "--until-empty", status=1)
+    assert "the backend of far is out of reach; trying until it answers" in done.stderr
+    (error,) = (line for line in done.stderr.splitlines() if line.startswith("error: "))
+    assert "the backend 'redis' at 127.0.0.1" in error
+    assert "was out of reach for" in error
+    # The other queue has been emptied all the same.
+    assert shop.words == ["sent 1"]
+
+
+def test_a_suspect_is_told_of_when_it_runs_in_a_process_of_its_own(shop: Shop) -> None:
+    message_id = shop.push("Quit", status=7)
+    log = shop.run("worker", "mail", "--until-empty").stderr
+    (told,) = (line for line in log.splitlines() if "in a process of its own" in line)
+    assert told.endswith(
+        f"Quit {message_id} on mail runs in a process of its own: 3 of its deliveries ended with their worker"
+    )
 
 
 @pytest.mark.parametrize(

@@ -252,6 +252,19 @@ async def test_a_damaged_file_says_so(sqlite: Make, path: Path) -> None:
         await drain(damaged.driver("{q}"))
 
 
+async def test_a_damaged_row_is_handed_out_without_a_name_and_stops_no_other(sqlite: Make, path: Path) -> None:
+    backend = sqlite()
+    await backend.open()
+    driver = backend.driver("{q}")
+    await driver.push([message("a"), message("b"), message("c")])
+    with contextlib.closing(sqlite3.connect(path)) as file, file:
+        file.execute("UPDATE message SET headers = '[[' WHERE id = 'a'")
+        file.execute("UPDATE message SET note = 'x' WHERE id = 'b'")
+    held = await driver.pop(9, 0)
+    assert [(each.message.id, each.message.name) for each in held] == [("a", ""), ("b", ""), ("c", "Job")]
+    assert await driver.ack([each.receipt for each in held]) == [Settled.DONE] * 3
+
+
 FILES = ("queue.db", "queue.db-wal", "queue.db-shm")
 
 

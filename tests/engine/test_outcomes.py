@@ -365,6 +365,19 @@ async def test_bytes_that_are_no_job_fail_at_once_with_the_reason(make_app: Make
     assert wrong.message == "Note: Expected `str`, got `int` - at `$.what`"
 
 
+async def test_what_a_backend_cannot_read_names_no_job_and_fails_at_once(make_app: MakeApp) -> None:
+    app = make_app()
+    async with app:
+        await (await app.queue().driver()).push([Message(id="damaged", name="", body=b"what is left of it")])
+        await app.queue().push(Note(what="good"))
+        await drain(app)
+        (failed,) = await app.queue().list("failed")
+    assert ran == ["good"]
+    assert failed.message.body == b"what is left of it"
+    assert failed.message.note is not None
+    assert "damaged" in failed.message.note.message
+
+
 async def test_unknown_jobs_and_fields_are_handed_on_and_then_fail(make_app: MakeApp, record: Any) -> None:
     app = make_app(unknown_job_seconds=0.05)
     seen = record(app)

@@ -19,10 +19,12 @@ JOBS, KILLS = (20_000, 100) if LONG else (2_000, 10)
 async def test_no_job_is_lost_when_workers_are_killed_at_random(tmp_path: Path) -> None:
     async with Load(tmp_path, "sqlite") as load:
         await load.push(range(JOBS))
-        for _ in range(KILLS):
+        for each in range(KILLS):
             worker = load.start_worker()
             # From before its first line to the midst of its work.
-            await asyncio.sleep(random.uniform(0.2, 2.0))
+            if each % 2:
+                await load.until_more_runs()
+            await asyncio.sleep(random.uniform(0, 1.0))
             load.kill_worker(worker)
         killed = load.runs().total()
         load.start_worker()

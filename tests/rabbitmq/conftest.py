@@ -1,6 +1,10 @@
-"""One private server for all tests of the RabbitMQ backend that a process runs; a test leaves it as it found it."""
+"""One private server for all tests of the RabbitMQ backend that a process runs; a test leaves it as it found it.
+
+``HEADRACE_TEST_RABBITMQ_URL`` names a broker that is there already: the kit uses that, without what ends it.
+"""
 
 import asyncio
+import os
 import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -9,22 +13,25 @@ from typing import Any
 import pytest
 import trustme
 from helpers_rabbitmq import Make, build
-from kit import left_to_the_long_form
 
+from headrace.conformance.case import all_cases
 from headrace.conformance.servers.process import TlsFiles
 from headrace.conformance.servers.proxy import Proxy
 from headrace.conformance.servers.rabbitmq import RabbitServer
 from headrace.driver import Backend
 
+#: Modules of the kit whose cases take 5 to 15 s each here, as processes start and broken brokers heal. What they are
+#: about the tests of faults beside them have as well, under load.
+SLOW = ("faults", "processes")
+
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave the kit's cases about workers to the long form: these tests' own faults have workers as well.
-
-    Besides, RabbitMQ 3.10 counts a delivery that is on its way when its consumer is cancelled, which
-    on a busy machine shows as a delivery too many where a case wants them counted exactly.
-    """
-    names = left_to_the_long_form()
-    left_out = [item for item in items if item.name in names and "test_rabbitmq_conformance" in item.nodeid]
+    """Leave the kit's slow modules, and the kit on a cluster, to the long form."""
+    if "HEADRACE_TEST_LONG" in os.environ:
+        return
+    names = {f"test_{case.name}" for case in all_cases() if case.run.__module__.rpartition(".")[2] in SLOW}
+    kit = [item for item in items if "test_rabbitmq_conformance" in item.nodeid]
+    left_out = [item for item in kit if item.name in names or "TestCluster" in item.nodeid]
     config.hook.pytest_deselected(items=left_out)
     items[:] = [item for item in items if item not in left_out]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from headrace.config import Config
 from headrace.conformance.lab import PATIENCE
-from headrace.driver import Backend, Delivery, Driver
+from headrace.driver import Backend, Delivery, Driver, Message
 from headrace.errors import BackendError, BackendUnavailable
 from headrace.registry import Registry
 
@@ -45,3 +45,14 @@ async def eventually(look: Callable[[], Awaitable[Any]], wanted: Any) -> None:
     while (seen := await look()) != wanted:
         assert time.monotonic() < until, seen
         await asyncio.sleep(0.05)
+
+
+async def push_when_back(driver: Driver, sent: Sequence[Message]) -> None:
+    """Push, as a producer does, until it is confirmed."""
+    until = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return await stored(driver.push(sent))
+        except BackendUnavailable:
+            assert time.monotonic() < until
+            await asyncio.sleep(0.1)

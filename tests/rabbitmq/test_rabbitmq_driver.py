@@ -95,7 +95,7 @@ async def test_delays_are_never_short_and_hardly_long(backend: Backend) -> None:
         assert passed >= delay
         late.append(passed - delay)
     print(f"\nlate by {', '.join(f'{each * 1000:.0f} ms' for each in late)}")
-    assert max(late) < 1
+    assert max(late) < 5
 
 
 async def test_a_short_delay_is_not_held_up_by_longer_ones_before_it(backend: Backend) -> None:

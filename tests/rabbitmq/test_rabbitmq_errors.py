@@ -2,20 +2,20 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import aio_pika
 import pytest
-from helpers_rabbitmq import Make, eventually, stored, take
+from helpers_rabbitmq import Make, eventually, push_when_back, stored, take
 from words import ids, message, messages, receipts
 
 from headrace.conformance.servers.process import TlsFiles, free_port
 from headrace.conformance.servers.proxy import Proxy
 from headrace.conformance.servers.rabbitmq import RabbitServer
-from headrace.driver import Backend, Driver, Message, Settled
+from headrace.driver import Backend, Settled
 from headrace.errors import BackendError, BackendUnavailable, ConfigError
 
 #: Occurs in no message but those that give a secret away.
@@ -215,17 +215,6 @@ async def test_a_broker_short_of_memory_refuses_pushes_and_is_drained(make: Make
     while not seen >= {"afterwards", *(each.id for each in sent)}:  # and some of what it refused it may have stored
         (another,) = await take(driver, 1)
         seen.add(another.message.id)
-
-
-async def push_when_back(driver: Driver, sent: Sequence[Message]) -> None:
-    """Push, as a producer does, until it is confirmed."""
-    until = time.monotonic() + SOON
-    while True:
-        try:
-            return await stored(driver.push(sent))
-        except BackendUnavailable:
-            assert time.monotonic() < until
-            await asyncio.sleep(0.1)
 
 
 async def test_a_paused_broker_ends_each_call_and_is_used_again_when_it_goes_on(

@@ -20,13 +20,14 @@ from headrace_redis.settings import RedisSettings
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave the cases about workers to the long form where only a protocol or parser is another."""
+    """Leave the cases about workers to the long form where only protocol, parser or the way there differ."""
     every = "HEADRACE_TEST_DRIVER_CASES" in os.environ
+    similar = ("TestOlderProtocol", "TestSentinel")
     left_out = left_to_the_long_form()
     deselected = [
         item
         for item in items
-        if item.name in left_out and (every or (item.parent is not None and item.parent.name == "TestOlderProtocol"))
+        if item.name in left_out and (every or (item.parent is not None and item.parent.name in similar))
     ]
     config.hook.pytest_deselected(items=deselected)
     items[:] = [item for item in items if item not in deselected]

@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable
 
 import pytest
-from words import counts, ids, message, messages, receipts
+import redis
+from words import counts, ids, message, messages, pairs, receipts
 
 from headrace.conformance.servers.redis import RedisServer
 from headrace.driver import Settled
@@ -48,6 +49,30 @@ def test_every_script_declares_the_keys_that_it_names() -> None:
             assert script.text.startswith("#!lua"), name
             refused_when_full = "allow-oom" not in script.text.splitlines()[0] and "no-writes" not in script.text
             assert refused_when_full == (script in (scripts.PUSH, scripts.STORE)), name
+
+
+async def test_a_value_that_was_damaged_is_handed_out_without_a_name_and_stops_no_other(
+    make: Make, own_server: RedisServer
+) -> None:
+    backend = make(own_server.url)
+    await backend.open()
+    driver = backend.driver("{mail}")
+    sent = messages(4)
+    await driver.push(sent)
+    with redis.Redis(port=own_server.port) as client:
+        key = "{mail}:messages"
+        for each, damaged in zip(sent[:3], (b"", b"\xff" * 9, b"\x00\x00\xff"), strict=True):
+            field = id_bytes(each.id)
+            value = client.hget(key, field)
+            assert isinstance(value, bytes)
+            client.hset(key, field, value[:8] + damaged)
+    held = await driver.pop(4, 0)
+    assert ids(held) == [each.id for each in sent]
+    assert [each.message.name for each in held] == ["", "", "", "Job"]
+    assert list(await driver.fail(pairs(held), "failed")) == [DONE] * 4
+    assert [each.name for each in (await driver.peek("failed", 9)).messages] == ["", "", "", "Job"]
+    assert await driver.flush("failed") == 4
+    assert await counts(driver) == {}
 
 
 async def test_all_keys_of_a_queue_begin_with_its_prefix_and_go_with_it(make: Make, own_server: RedisServer) -> None:

@@ -1,7 +1,7 @@
-"""A private SQS for these tests: moto's, started once, when first needed; or a real account.
+"""A private SQS for these tests: moto's, started once, when first needed; or another one.
 
-``HEADRACE_TEST_SQS=aws`` takes the account and region that boto3 finds, for the tests that need nothing but
-SQS. Their queues have names of their own, and are deleted after them.
+``HEADRACE_TEST_SQS=ministack`` takes MiniStack's instead. ``HEADRACE_TEST_SQS=aws`` takes the account and region that
+boto3 finds, for the tests that need nothing but SQS. Their queues have names of their own, and are deleted after them.
 """
 
 import asyncio
@@ -15,6 +15,7 @@ import pytest
 from helpers_sqs import Make
 from kit import left_to_the_long_form
 from meddling import Meddler
+from second_emulator import MinistackServer
 
 from headrace.conformance.case import all_cases
 from headrace.conformance.servers.moto import ENVIRONMENT, MotoServer
@@ -22,8 +23,14 @@ from headrace.conformance.servers.proxy import Proxy
 from headrace_sqs.backend import SqsBackend
 from headrace_sqs.settings import SqsSettings
 
-#: Whether it is the real SQS.
-AWS = os.environ.get("HEADRACE_TEST_SQS") == "aws"
+#: Which SQS it is.
+KIND = os.environ.get("HEADRACE_TEST_SQS", "moto")
+
+#: Whether it is the real one.
+AWS = KIND == "aws"
+
+#: Those that can be started here.
+EMULATORS = {"moto": MotoServer, "ministack": MinistackServer}
 
 
 #: The cases of the kit for which connections are broken.
@@ -66,9 +73,9 @@ def credentials() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def server(credentials: None) -> Iterator[MotoServer]:
+def server(credentials: None) -> Iterator[MotoServer | MinistackServer]:
     """A server that all tests share, and none may stop. What tests put into it has a prefix of their own."""
-    with MotoServer() as server:
+    with EMULATORS[KIND]() as server:
         yield server
 
 
@@ -76,7 +83,8 @@ def server(credentials: None) -> Iterator[MotoServer]:
 def options(request: pytest.FixtureRequest) -> Iterator[dict[str, Any]]:
     """The backend's options for the SQS of these tests."""
     if not AWS:
-        yield {"endpoint_url": request.getfixturevalue("server").url}
+        # An emulator may take long to answer on a machine that is busy with eight cases at once.
+        yield {"endpoint_url": request.getfixturevalue("server").url, "timeout_seconds": 20}
         return
     prefix = f"headrace-test-{secrets.token_hex(4)}-"
     yield {"queue_name_prefix": prefix}
@@ -87,9 +95,9 @@ def options(request: pytest.FixtureRequest) -> Iterator[dict[str, Any]]:
 
 
 @pytest.fixture
-def own_server(credentials: None) -> Iterator[MotoServer]:
+def own_server(credentials: None) -> Iterator[MotoServer | MinistackServer]:
     """A server for one test, which may do with it what it likes. It forgets all when it ends."""
-    with MotoServer() as server:
+    with EMULATORS[KIND]() as server:
         yield server
 
 

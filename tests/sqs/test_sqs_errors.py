@@ -1,5 +1,6 @@
 """What a driver says, and does, when SQS refuses, credentials are missing, or nobody answers."""
 
+import asyncio
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -64,6 +65,8 @@ def answer(code: str, status: int = 400) -> exceptions.ClientError:
         (exceptions.ParamValidationError(report="r"), BackendError),
         (parsers.ResponseParserError("no"), BackendError),
         (ConnectionResetError(), BackendUnavailable),
+        (RuntimeError("Credentials were refreshed, but are still expired."), BackendUnavailable),
+        (AttributeError("'list' object has no attribute 'get'"), BackendError),
         (ValueError("Invalid endpoint"), BackendError),
     ],
     ids=lambda value: getattr(value, "__name__", repr(value))[:60],
@@ -158,8 +161,17 @@ async def test_what_is_forbidden_is_told_with_the_action(make: Make, meddler: Me
 # Credentials that expire.
 
 
-async def test_credentials_that_expire_are_found_again_when_they_are_renewed(
-    make: Make, meddler: Meddler, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("code", "kind"), [("ExpiredToken", BackendUnavailable), ("InvalidClientTokenId", BackendError)]
+)
+async def test_credentials_that_end_are_found_again_when_they_are_renewed(
+    make: Make,
+    meddler: Meddler,
+    prefix: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    code: str,
+    kind: type[BackendError],
 ) -> None:
     file = tmp_path / "credentials"
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
@@ -170,20 +182,25 @@ async def test_credentials_that_expire_are_found_again_when_they_are_renewed(
     await backend.open()
     driver = backend.driver(prefix)
     await driver.push([message("a")])
-    meddler.before = lambda operation, request: (
-        (403, refusal("ExpiredToken")) if "=OLD/" in meddler.authorizations[-1] else None
-    )
-    with pytest.raises(BackendUnavailable, match="have expired") as raised:
+    meddler.before = lambda operation, request: (403, refusal(code)) if "=OLD/" in meddler.authorizations[-1] else None
+    with pytest.raises(BackendError, match=r"these credentials|have expired") as raised:
         await driver.pop(1, 0)
+    assert type(raised.value) is kind
     assert SECRET not in str(raised.value)
+    file.write_text("[default\n")  # as it is when somebody is just writing it
+    await asyncio.sleep(1.1)
+    with pytest.raises(BackendError) as raised:
+        await driver.pop(1, 0)
+    assert type(raised.value) is kind
     file.write_text(f"[default]\naws_access_key_id = NEW\naws_secret_access_key = {SECRET}\n")
     began = time.monotonic()
     while True:
         try:
             delivery = (await driver.pop(1, 1))[0]
             break
-        except BackendUnavailable:
+        except BackendError:
             assert time.monotonic() - began < 20
+            await asyncio.sleep(0.1)
     assert await driver.ack([delivery.receipt])
     assert "=NEW/" in meddler.authorizations[-1]
 

@@ -40,6 +40,8 @@ def test_a_queue_that_says_nothing_has_the_documented_defaults() -> None:
         processes=1,
         concurrent=Concurrent(limit=10),
         max_messages=0,
+        max_memory=0,
+        max_seconds=0.0,
         shutdown_timeout=25.0,
         enabled=True,
         push_timeout=5.0,
@@ -164,7 +166,7 @@ def test_a_wrong_item_of_a_list_is_pointed_at() -> None:
 
 def test_an_unknown_key_that_is_like_no_other_is_answered_with_all_of_them() -> None:
     assert problem({"zzz": 1}) == (
-        "zzz: is unknown; known are: backend, backends, imports, lifespan, listeners, middleware, queues"
+        "zzz: is unknown; known are: backend, backends, imports, lifespan, listeners, middleware, queues, signing_keys"
     )
 
 
@@ -240,6 +242,8 @@ def test_all_problems_are_told_at_once() -> None:
         ("result_ttl", "keeps no results"),
         ("max_jobs", "concurrent = { limit = N }"),
         ("max_jobs", "max_messages"),
+        ("worker_max_memory_per_child", "max_memory"),
+        ("max_time", "max_seconds"),
         ("isEnable", "enabled"),
     ],
 )

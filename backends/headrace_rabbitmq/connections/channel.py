@@ -8,7 +8,8 @@ aiormq's.
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager
 from enum import Enum
 from typing import Final, TypeVar
 
@@ -26,15 +27,28 @@ from headrace_rabbitmq.frames import Publish
 #: Bytes that are written at once, and then waited for: the broker's reading sets the pace.
 _WRITE: Final = 256 * 1024
 
+#: How the broker closes a channel on which something was sent to an exchange that is not there.
+_NOT_FOUND: Final = 404
+
+#: Channels of a connection, by the protocol, where the broker sets no lower limit.
+_NUMBERS: Final = 65535
+
 AnyChannel = TypeVar("AnyChannel", bound=Channel)
 
 
 async def open_channel(connection: Connection, make: Callable[[Connection, int], AnyChannel]) -> AnyChannel:
-    """Open a channel of a kind of ours. Raises what aiormq raises."""
+    """Open a channel of a kind of ours. Raises what aiormq raises.
+
+    Numbers take turns. aiormq calls one free as soon as the broker has closed the channel, and has
+    not answered that then: a channel that was opened with that number at once would not be answered.
+    """
     taken = connection.channels
-    number = next(number for number in range(1, len(taken) + 2) if number not in taken)
-    channel = make(connection, number)
-    taken[number] = channel
+    for _ in range(len(taken) + 1):
+        connection.last_channel = connection.last_channel % (connection.connection_tune.channel_max or _NUMBERS) + 1
+        if connection.last_channel not in taken:
+            break
+    channel = make(connection, connection.last_channel)
+    taken[channel.number] = channel
     await channel.open()
     return channel
 
@@ -48,7 +62,12 @@ class BatchChannel(Channel):
         super().__init__(connection, number, publisher_confirms=publisher_confirms, frame_buffer=None)
 
     async def write(self, payload: bytes) -> None:
-        """Send, and wait until the socket has taken it. Raises what aiormq raises if the channel is closed."""
+        """Send, and wait until the socket has taken it. Raises what aiormq raises if the channel is closed.
+
+        On one that is closed nothing is sent: the broker would end the connection for it.
+        """
+        if self.is_closed:
+            raise ChannelInvalidStateError(f"channel {self.number} is closed")
         drained = self.create_future()
         await self.write_queue.put(ChannelFrame(payload=payload, should_close=False, drain_future=drained))
         await drained
@@ -57,6 +76,7 @@ class BatchChannel(Channel):
 class Outcome(Enum):
     """What became of a message that was sent."""
 
+    UNSENT = "unsent"  #: nothing of it was written
     UNKNOWN = "unknown"  #: no answer yet
     STORED = "stored"  #: confirmed
     RETURNED = "returned"  #: there is no queue for it
@@ -71,8 +91,10 @@ class _Batch:
         self.outcomes = outcomes
         self.left = len(parcels)
         self.done = done
+        self.moved = 0.0  #: when something of it was last written, or answered
 
-    def settle(self, at: int, outcome: Outcome) -> None:
+    def settle(self, at: int, outcome: Outcome, now: float) -> None:
+        self.moved = now
         if self.outcomes[at] is Outcome.UNKNOWN:
             self.outcomes[at] = outcome
         self.left -= 1
@@ -87,24 +109,40 @@ class PublishChannel(BatchChannel):
         super().__init__(connection, number, publisher_confirms=True)
         self._sent: OrderedDict[int, tuple[_Batch, int]] = OrderedDict()
         self._writing = asyncio.Lock()
-        self._is_cut_short = False  #: whether something that was begun was not written to its end
+        self._is_cut_short = False  #: what was begun was not written to its end: our numbers are ahead of the broker's
         self._starts: dict[tuple[str, str], bytes] = {}
 
-    async def publish(self, parcels: Sequence[Parcel], outcomes: list[Outcome]) -> None:
+    @property
+    def is_usable(self) -> bool:
+        return not self.is_closed and not self._is_cut_short
+
+    async def publish(self, parcels: Sequence[Parcel], outcomes: list[Outcome], patience: float) -> None:
         """Send messages and wait for what becomes of each, which is put in its place of ``outcomes``.
 
-        Raises what aiormq raises if the channel ends before that: what was heard by then is told.
+        Nothing is sent if others take longer than ``patience`` to be written before. Raises `TimeoutError` when
+        for so long nothing more of these was written or answered, and what aiormq raises if the channel ends:
+        what was heard by then is told.
         """
+        try:
+            async with asyncio.timeout(patience):
+                await self._writing.acquire()  # their numbers are the order in which they are written
+        except TimeoutError:
+            return
+        if not self.is_usable:
+            self._writing.release()
+            return
         batch = _Batch(parcels, outcomes, self.create_future())
-        async with self._writing:  # their numbers are the order in which they are written
-            if self._is_cut_short:
-                raise ChannelInvalidStateError("a publish was cut short")
-            # Until all of it is written our numbers are ahead of the broker's.
-            self._is_cut_short = True
-            for payload in self._payloads(batch):
-                await self.write(payload)
-            self._is_cut_short = False
-        await batch.done
+        async with _patience(batch, patience):
+            try:
+                for payload in self._payloads(batch):
+                    await self.write(payload)
+                    batch.moved = self.loop.time()
+            except BaseException:
+                self._is_cut_short = True
+                raise
+            finally:
+                self._writing.release()
+            await batch.done
 
     def _payloads(self, batch: _Batch) -> Iterator[bytes]:
         parts: list[bytes] = []
@@ -112,12 +150,13 @@ class PublishChannel(BatchChannel):
         for at, parcel in enumerate(batch.parcels):
             self.delivery_tag += 1
             self._sent[self.delivery_tag] = batch, at
+            batch.outcomes[at] = Outcome.UNKNOWN
             for part in self._frames(parcel):
                 parts.append(part)
                 size += len(part)
-            if size >= _WRITE:
-                yield b"".join(parts)
-                parts, size = [], 0
+                if size >= _WRITE:
+                    yield b"".join(parts)
+                    parts, size = [], 0
         if parts:
             yield b"".join(parts)
 
@@ -136,14 +175,14 @@ class PublishChannel(BatchChannel):
 
     async def _on_confirm_frame(self, frame: ConfirmationFrameType) -> None:
         outcome = Outcome.STORED if isinstance(frame, commands.Basic.Ack) else Outcome.REFUSED
-        last = frame.delivery_tag or 0
+        last, now = frame.delivery_tag or 0, self.loop.time()
         if getattr(frame, "multiple", False):
             while self._sent and next(iter(self._sent)) <= last:
                 _, (batch, at) = self._sent.popitem(last=False)
-                batch.settle(at, outcome)
+                batch.settle(at, outcome, now)
         elif last in self._sent:
             batch, at = self._sent.pop(last)
-            batch.settle(at, outcome)
+            batch.settle(at, outcome, now)
 
     async def _on_return_frame(self, frame: commands.Basic.Return) -> None:
         """A message that has no queue comes back, before its confirm; it has no number, so it is known by its id."""
@@ -157,6 +196,38 @@ class PublishChannel(BatchChannel):
             if batch.outcomes[at] is Outcome.UNKNOWN and sent == back:
                 batch.outcomes[at] = Outcome.RETURNED
                 return
+
+    async def _on_close_frame(self, frame: commands.Channel.Close) -> None:
+        """The broker looks at messages in turn: from the first on whose exchange it misses it has taken none."""
+        if frame.reply_code == _NOT_FOUND:
+            is_missed = False
+            for batch, at in self._sent.values():
+                exchange = batch.parcels[at].exchange
+                is_missed = is_missed or (bool(exchange) and f"'{exchange}'" in (frame.reply_text or ""))
+                if is_missed and batch.outcomes[at] is Outcome.UNKNOWN:
+                    batch.outcomes[at] = Outcome.RETURNED
+        await super()._on_close_frame(frame)
+
+
+@asynccontextmanager
+async def _patience(batch: _Batch, seconds: float) -> AsyncIterator[None]:
+    """Raise `TimeoutError` out of what runs in here when a batch has not moved for so long."""
+    loop = asyncio.get_running_loop()
+    batch.moved = loop.time()
+    timers: list[asyncio.TimerHandle] = []  #: at most one
+    async with asyncio.timeout(None) as limit:
+
+        def look() -> None:
+            if batch.moved + seconds > loop.time():
+                timers[:] = [loop.call_at(batch.moved + seconds, look)]
+            else:
+                limit.reschedule(loop.time())
+
+        look()
+        try:
+            yield
+        finally:
+            timers[-1].cancel()
 
 
 class DeliveryChannel(BatchChannel):

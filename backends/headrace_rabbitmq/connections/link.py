@@ -8,8 +8,9 @@ wait for that one.
 import asyncio
 import contextlib
 import logging
+import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from importlib.metadata import version
 from typing import Any, Final
 
@@ -31,6 +32,9 @@ from headrace_rabbitmq.settings import RabbitSettings
 
 #: Seconds to take leave of the broker.
 _LEAVE: Final = 2.0
+
+#: Bytes that the system may take before they are sent: enough for each millisecond of a fast network.
+_AHEAD: Final = 256 * 1024
 
 #: What aiormq logs of connections, it also tells by its errors, which reach our callers.
 _LOGGER: Final = logging.getLogger("aiormq")
@@ -56,7 +60,11 @@ class _TellingConnection(Connection):
 
 
 class _RememberingTransport(TransportFactory):
-    """Connects by another factory, and keeps what can be aborted when the broker does not even read any more."""
+    """Connects by another factory, and keeps what can be aborted when the broker does not even read any more.
+
+    The system's buffer is kept small: what lies in it counts as sent, and whether a large message goes on can only be
+    seen by what it takes.
+    """
 
     def __init__(self, inner: TransportFactory) -> None:
         self._inner = inner
@@ -64,6 +72,8 @@ class _RememberingTransport(TransportFactory):
 
     async def create(self, url: URL, **kwargs: Any) -> tuple[Any, asyncio.StreamWriter]:
         reader, self._writer = await self._inner.create(url, **kwargs)
+        connection: socket.socket = self._writer.get_extra_info("socket")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _AHEAD)
         return reader, self._writer
 
     def abort(self) -> None:
@@ -84,6 +94,8 @@ class Link:
         self._connecting: asyncio.Task[Connection] | None = None
         self._leaving: set[asyncio.Task[None]] = set()  #: kept, since the event loop alone would forget them
         self._is_lenient = False  #: since something came that could not be decoded
+        self._was_blocked = False  #: whether the broker blocked publishers when it was last heard of
+        self._turn = asyncio.Lock()  #: held by whoever publishes while that is so
         self._first = 0  #: the host to try first: the one that answered last
         if _LOGGER.level == logging.NOTSET:
             _LOGGER.setLevel(logging.CRITICAL)
@@ -154,16 +166,54 @@ class Link:
                 self.drop(connection)
                 raise
 
-    async def until_unblocked(self) -> None:
-        """Wait until the broker takes messages. Raises `BackendUnavailable` if it goes on blocking publishers."""
+    @contextlib.asynccontextmanager
+    async def publishing(self) -> AsyncIterator[None]:
+        """Publish in here. Raises `BackendUnavailable` at the start if the broker goes on blocking publishers.
+
+        It tells a connection of that only when something was published on it, and takes that in the end.
+        So after it was blocked, one at a time publishes, on whatever connection, until the broker answers.
+        """
+        await self._until_unblocked()
+        if not self._was_blocked:
+            yield
+            return
+        async with contextlib.AsyncExitStack() as turn:
+            try:
+                async with asyncio.timeout(self.timeout):
+                    await turn.enter_async_context(self._turn)
+            except TimeoutError as error:
+                raise self._blocked() from error
+            if not self._was_blocked:
+                await turn.aclose()  # nobody has to wait for this one
+            await self._until_unblocked()
+            yield
+
+    async def _until_unblocked(self) -> None:
         connection = await self.connection()
         try:
             async with asyncio.timeout(self.timeout):
                 await connection.ready()
         except TimeoutError as error:
-            raise BackendUnavailable(
-                f"{self.place} takes no messages while it is short of memory or disk: look at its alarms"
-            ) from error
+            self._was_blocked = True
+            raise self._blocked() from error
+
+    def _blocked(self) -> BackendUnavailable:
+        return BackendUnavailable(
+            f"{self.place} takes no messages while it is short of memory or disk: look at its alarms"
+        )
+
+    async def unanswered(self) -> None:
+        """A publish had no answer: remember it if the broker blocks publishers, whatever becomes of the connection."""
+        if self._connection is not None and self._connection.is_opened:
+            try:
+                async with asyncio.timeout(0):
+                    await self._connection.ready()
+            except TimeoutError:
+                self._was_blocked = True
+
+    def answered(self) -> None:
+        """A publish had an answer."""
+        self._was_blocked = False
 
     def drop(self, connection: Connection) -> None:
         """Give up a connection on which there was no answer: the next call makes another one."""

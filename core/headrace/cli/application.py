@@ -9,11 +9,13 @@ from typing import Annotated, Final
 import typer
 
 from headrace import __version__
-from headrace.cli import backends, cancel, check, conform, demo, flush, info, new, push, reload, show, worker
+from headrace.cli import backends, bench, cancel, check, conform, demo, flush, info, new, push, reload, show, worker
 from headrace.cli import list as listing
 from headrace.cli.session import INTERRUPTED, Session, hush_broken_pipe, report
+from headrace.cli.words import Command, Group, flowing
 
 app = typer.Typer(
+    cls=Group,
     no_args_is_help=True,
     # Boxes and colours for people; where there is no terminal, plain lines.
     rich_markup_mode="rich" if sys.stdout.isatty() and sys.stderr.isatty() else None,
@@ -75,7 +77,7 @@ def _add(command: Callable[..., None], panel: str | None, examples: tuple[str, .
     # \b keeps the lines that follow it as they are.
     epilog = "\b\nExamples:\n" + "\n".join(f"  {line}" for line in examples)
     name = command.__name__.partition("_")[0]
-    group.command(name, rich_help_panel=panel, epilog=epilog)(guarded)
+    group.command(name, cls=Command, help=flowing(command.__doc__), rich_help_panel=panel, epilog=epilog)(guarded)
 
 
 _add(demo.demo, RUN, demo.EXAMPLES)
@@ -90,7 +92,8 @@ _add(cancel.cancel, MOVE, cancel.EXAMPLES)
 _add(check.check, SETUP, check.EXAMPLES)
 _add(backends.backends, SETUP, backends.EXAMPLES)
 _add(conform.conform, SETUP, conform.EXAMPLES)
+_add(bench.bench, SETUP, bench.EXAMPLES)
 
-making = typer.Typer(no_args_is_help=True, help="Make a project to go on with.")
+making = typer.Typer(cls=Group, no_args_is_help=True, help="Make a project to go on with.")
 app.add_typer(making, name="new", rich_help_panel=SETUP)
 _add(new.backend, None, new.EXAMPLES, making)

@@ -14,7 +14,7 @@ from headrace.cli.session import session_of
 from headrace.config import Config
 from headrace.driver import ALL_CHANNELS, Backend, Capabilities, Channel, in_order
 from headrace.errors import HeadraceError
-from headrace.registry import InstalledBackend
+from headrace.registry import InstalledBackend, Unusable
 
 EXAMPLES = ("headrace backends", "headrace backends --json")
 
@@ -47,7 +47,9 @@ def backends(context: typer.Context, as_json: Json = False) -> None:
         show_table(columns, rows)
     for each in offers:
         if each.error is not None:
-            note(f"{each.installed.name} of {each.installed} cannot be used: {each.error}")
+            # Where the configuration names it is no matter here: most often it does not.
+            problem = each.error.problem if isinstance(each.error, Unusable) else each.error
+            note(f"{each.installed.name} cannot be used: {problem}")
 
 
 def look(app: Headrace) -> list[Offer]:
@@ -84,6 +86,13 @@ def _delays(capabilities: Capabilities) -> str:
     return f"native to {duration(capabilities.max_delay)}, then emulated"
 
 
+def _run(capabilities: Capabilities) -> str:
+    if not math.isinf(capabilities.max_run):
+        return duration(capabilities.max_run)
+    # A server that has not been asked may yet know a limit; what that depends on is known before.
+    return f"no limit; {capabilities.max_run_hint}" if capabilities.max_run_hint else "no limit"
+
+
 def _size(limit: int) -> str:
     for unit, size in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
         if limit >= size:
@@ -104,7 +113,7 @@ ROWS: Final[Sequence[tuple[str, Callable[[Capabilities], Cell | str]]]] = (
     ("reload, flush by job or id", lambda each: _of(each.selective, ALL_CHANNELS - {"reserved"})),
     ("push again by id", _yes("idempotent")),
     ("leases", lambda each: each.leases),
-    ("longest run", lambda each: "no limit" if math.isinf(each.max_run) else duration(each.max_run)),
+    ("longest run", _run),
     ("largest job", lambda each: _size(each.max_body)),
     ("messages in one call", lambda each: f"{each.max_batch:,}"),
     ("driver contract", lambda each: str(each.contract)),

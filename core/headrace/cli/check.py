@@ -5,7 +5,7 @@ import contextlib
 import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Final, Literal
 
 import typer
@@ -13,12 +13,12 @@ import typer
 from headrace.app import Headrace
 from headrace.cli.options import Json
 from headrace.cli.output import console, on_terminal, plural, say, say_json
-from headrace.cli.session import DONE, WRONG, session_of
+from headrace.cli.session import DONE, FAILED, exit_code, session_of
 from headrace.driver import Backend, Capabilities
 from headrace.errors import BackendError, HeadraceError
 from headrace.imports import import_object
 from headrace.job import Job, declared_jobs
-from headrace.plans import Middleware, Plans, hint_of, load_middleware, refuse_too_long
+from headrace.plans import Middleware, Plans, hint_of, load_middleware, refuse_too_long, require_declared
 from headrace.printing import printable_block
 
 EXAMPLES = (
@@ -41,25 +41,30 @@ class Finding:
     level: Level
     subject: str
     text: str
+    status: int = DONE  #: the exit code that it asks for
+
+    def as_object(self) -> dict[str, str]:
+        return {"level": self.level, "subject": self.subject, "text": self.text}
 
 
 def check(context: typer.Context, as_json: Json = False) -> None:
     """Check configuration, connections, versions, and the declared jobs against what backends can do.
 
-    Exits with 2 if there is a problem; a warning is none. With --json, an object with ok,
+    Exits with 2 if configuration or jobs are wrong, and with 1 if the only problem is a backend
+    that is out of reach or refuses; a warning is no problem. With --json, an object with ok,
     problems, warnings (both numbers) and findings: an array of level, subject and text.
     """
     inspection = Inspection(session_of(context).app)
     asyncio.run(inspection.run())
     problems, warnings = inspection.count("problem"), inspection.count("warning")
     if as_json:
-        findings = [asdict(each) for each in inspection.findings]
+        findings = [each.as_object() for each in inspection.findings]
         say_json({"ok": not problems, "problems": problems, "warnings": warnings, "findings": findings})
     else:
         for each in inspection.findings:
             _print(each)
         say(f"\n{plural(problems, 'problem')}, {plural(warnings, 'warning')}")
-    raise typer.Exit(WRONG if problems else DONE)
+    raise typer.Exit(max(each.status for each in inspection.findings))
 
 
 class Inspection:
@@ -90,8 +95,8 @@ class Inspection:
             for job_class in dict.fromkeys(declared_jobs().values()):
                 self._look_at_job(job_class)
 
-    def _add(self, level: Level, subject: str, text: str) -> None:
-        self.findings.append(Finding(level, subject, text))
+    def _add(self, level: Level, subject: str, text: str, status: int = DONE) -> None:
+        self.findings.append(Finding(level, subject, text, status))
 
     @contextlib.contextmanager
     def _finding(self, subject: str) -> Iterator[None]:
@@ -99,7 +104,7 @@ class Inspection:
         try:
             yield
         except HeadraceError as error:
-            self._add("problem", subject, str(error))
+            self._add("problem", subject, str(error), exit_code(error))
 
     def _look_at_modules(self) -> None:
         config = self.app.config
@@ -129,9 +134,10 @@ class Inspection:
                 await self._make_drivers(name)
                 warnings = await backend.check()
         except TimeoutError:
-            return [Finding("problem", subject, f"{self.app.backend(name).place} gave no answer in {PATIENCE:g} s")]
+            text = f"{self.app.backend(name).place} gave no answer in {PATIENCE:g} s"
+            return [Finding("problem", subject, text, FAILED)]
         except HeadraceError as error:
-            return [Finding("problem", subject, str(error))]
+            return [Finding("problem", subject, str(error), exit_code(error))]
         self._backends[name] = backend
         versions = ", ".join(f"{what} {version}" for what, version in backend.versions.items())
         findings = [Finding("ok", subject, f"{backend.place}{f' ({versions})' if versions else ''}")]
@@ -155,9 +161,9 @@ class Inspection:
             async with asyncio.timeout(PATIENCE):
                 await queue.info()
         except TimeoutError:
-            self._add("problem", subject, f"{settings.backend} gave no answer in {PATIENCE:g} s")
+            self._add("problem", subject, f"{settings.backend} gave no answer in {PATIENCE:g} s", FAILED)
         except BackendError as error:
-            self._add("problem", subject, str(error))
+            self._add("problem", subject, str(error), exit_code(error))
         else:
             work = (
                 f"{plural(settings.processes, 'process', 'processes')}, {settings.concurrent.limit} at once in each"
@@ -198,8 +204,7 @@ class Inspection:
                     plans.hold_to(self._capabilities(backend))
                 plan = plans.get(options.name)
             if backend in self._backends:
-                if options.unique:
-                    queue.capabilities.require(backend, "unique", f"declare {options.name} without unique")
+                require_declared(options, backend, queue.capabilities)
                 self._warn_of_no_end(subject, options.handle_timeout, backend)
             limits = []
             if plan.terms.handle_timeout:

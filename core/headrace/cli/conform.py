@@ -6,15 +6,15 @@ import logging
 import tempfile
 import threading
 import time
-import tomllib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from headrace.app import Headrace
+from headrace.cli.options import complete_backend, read_options
 from headrace.cli.output import Cell, Column, Row, console, on_terminal, plural, say, show_table
 from headrace.cli.session import DONE, FAILED
 from headrace.driver import Backend
@@ -38,11 +38,6 @@ AT_ONCE: Final = 8
 
 #: Seconds after which a backend that does not open is asked no further for its versions: the cases tell of it.
 OPENING: Final = 10.0
-
-
-def complete_backend(incomplete: str) -> list[str]:
-    """Names of installed backends."""
-    return [each.name for each in Headrace({}).registry.names() if each.name.startswith(incomplete)]
 
 
 def conform(
@@ -93,7 +88,7 @@ def conform(
     installed = {each.name: each for each in app.registry.names()}
     if backend not in installed:
         raise UnknownBackend(f"no backend {show(backend)} is installed; {suggest(backend, installed)}")
-    harness = PluginHarness(backend, _options(option or []), tick=tick)
+    harness = PluginHarness(backend, read_options(option or []), tick=tick)
     try:
         cases = select(case or [])
     except UnknownCase as error:
@@ -146,20 +141,6 @@ async def _versions(backend: Backend) -> dict[str, str]:
         with contextlib.suppress(Exception):
             async with asyncio.timeout(OPENING):
                 await backend.close()
-
-
-def _options(given: Sequence[str]) -> dict[str, Any]:
-    """``KEY=VALUE`` pairs as a backend's table; a value that is no TOML is text."""
-    options: dict[str, Any] = {}
-    for each in given:
-        key, equals, value = each.partition("=")
-        if not equals or not key.strip():
-            raise typer.BadParameter(f"{each!r} is not KEY=VALUE.", param_hint="--option")
-        try:
-            options[key.strip()] = tomllib.loads(f"value = {value}")["value"]
-        except tomllib.TOMLDecodeError:
-            options[key.strip()] = value
-    return options
 
 
 class _Lines:

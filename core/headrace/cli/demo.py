@@ -238,7 +238,7 @@ class _Screen:
         now = time.monotonic()
         if self._console is None and changed and now - self._shown_at >= _PLAIN_SECONDS:
             self._shown_at = now
-            say(f"{progress.done:,} of {progress.total:,} done; {_channels(progress)}")
+            say("; ".join(filter(None, (f"{progress.done:,} of {progress.total:,} done", _channels(progress)))))
 
     @contextmanager
     def progress(self) -> Iterator[None]:
@@ -265,5 +265,4 @@ class _Screen:
 
 
 def _channels(progress: "Progress") -> str:
-    counts = ((channel, getattr(progress.info, channel)) for channel in info.CHANNELS)
-    return ", ".join(f"{count:,} {channel}" for channel, count in counts if count)
+    return ", ".join(f"{count:,} {channel}" for channel, count in progress.channels.items() if count)

@@ -23,7 +23,7 @@ Flushable = Literal["waiting", "delayed", "failed", "timeout"]
 def flush(
     context: typer.Context,
     queue: Queue,
-    channel: Annotated[Flushable, typer.Option(help="Which channel.")],
+    channel: Annotated[Flushable, typer.Option(metavar="CHANNEL", help="waiting, delayed, failed or timeout.")],
     job: JobName = None,
     ids: Ids = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,

@@ -23,7 +23,9 @@ EXAMPLES = (
 def list_messages(
     context: typer.Context,
     queue: Queue,
-    channel: Annotated[Channel, typer.Option(help="Which of the queue's channels.")] = "failed",
+    channel: Annotated[
+        Channel, typer.Option(metavar="CHANNEL", help="waiting, reserved, delayed, failed or timeout.")
+    ] = "failed",
     job: JobName = None,
     limit: Annotated[int, typer.Option(metavar="N", help="At most so many, oldest first.", min=1)] = 100,
     as_json: Json = False,

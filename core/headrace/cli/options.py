@@ -6,9 +6,10 @@ broken configuration completes nothing, and the command itself says what is wron
 
 import contextlib
 import io
-from collections.abc import Iterator
+import tomllib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import typer
 
@@ -34,6 +35,25 @@ def complete_job(context: typer.Context, incomplete: str) -> list[str]:
         _app(context).load_jobs()
         return sorted(name for name in declared_jobs() if name.startswith(incomplete))
     return []
+
+
+def complete_backend(incomplete: str) -> list[str]:
+    """Names of installed backends."""
+    return [each.name for each in Headrace({}).registry.names() if each.name.startswith(incomplete)]
+
+
+def read_options(given: Sequence[str]) -> dict[str, Any]:
+    """``KEY=VALUE`` pairs as a backend's table; a value that is no TOML is text."""
+    options: dict[str, Any] = {}
+    for each in given:
+        key, equals, value = each.partition("=")
+        if not equals or not key.strip():
+            raise typer.BadParameter(f"{each!r} is not KEY=VALUE.", param_hint="--option")
+        try:
+            options[key.strip()] = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            options[key.strip()] = value
+    return options
 
 
 def _app(context: typer.Context) -> Headrace:

@@ -24,7 +24,7 @@ EXAMPLES = (
 def reload(
     context: typer.Context,
     queue: Queue,
-    channel: Annotated[RestingChannel, typer.Option(help="From which channel.")] = "failed",
+    channel: Annotated[RestingChannel, typer.Option(metavar="CHANNEL", help="failed or timeout.")] = "failed",
     job: JobName = None,
     ids: Ids = None,
     limit: Annotated[int | None, typer.Option(metavar="N", help="At most so many, oldest first.", min=1)] = None,

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import signal
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -20,11 +21,11 @@ if TYPE_CHECKING:
     from headrace.supervisor import Group, Supervisor
 
 EXAMPLES = (
-    "headrace worker                       each enabled queue, in processes of its own",
-    "headrace worker high,low              one group: high first, low when high is empty",
-    "headrace worker high,low mail         two groups",
-    "headrace worker mail --processes 4 --concurrency 20 --max-messages 10000",
-    "headrace worker --until-empty         work off what is there, then end",
+    "headrace worker                   each enabled queue, by itself",
+    "headrace worker high,low          one group: low when high is empty",
+    "headrace worker high,low mail     two groups",
+    "headrace worker --until-empty     work off what is there, then end",
+    "headrace worker mail --processes 4 --concurrency 20",
 )
 
 logger = logging.getLogger("headrace")
@@ -59,7 +60,12 @@ def worker(
         bool, typer.Option("--until-empty", help="End once nothing is waiting, delayed or reserved.")
     ] = False,
     log_level: Annotated[
-        Level, typer.Option(envvar="HEADRACE_LOG_LEVEL", help="The least that is logged, on stderr.")
+        Level,
+        typer.Option(
+            metavar="LEVEL",
+            envvar="HEADRACE_LOG_LEVEL",
+            help="The least that is logged, on stderr: debug, info, warning, error or critical.",
+        ),
     ] = "info",
 ) -> None:
     """Run jobs until told to stop.
@@ -67,15 +73,31 @@ def worker(
     SIGTERM and Ctrl-C let running handlers end within their shutdown_timeout, and give back
     what has not started; a second one ends at once. A process that dies is started again,
     and what it held comes back within a lease.
+
+    SIGHUP replaces the processes one by one, by such with fresh code and configuration; if a
+    fresh one cannot work, the old ones stay. SIGTTIN gives each group a process more, SIGTTOU
+    takes one away.
+
+    With --until-empty it exits with 1 if a backend stays out of reach for a minute.
     """
-    # Here, since the engine that it brings along is for this command alone.
+    # Here, since what it brings along is for this command alone.
     from headrace.supervisor import Supervisor
 
     app = session_of(context).app
-    chosen = choose(app, groups or [], processes=processes, concurrency=concurrency, max_messages=max_messages)
+
+    def read(app: Headrace) -> "list[Group]":
+        chosen = choose(app, groups or [], processes=processes, concurrency=concurrency, max_messages=max_messages)
+        announce(app, chosen)
+        return chosen
+
     log_to_stderr(log_level)
-    announce(app, chosen)
-    supervisor = Supervisor(chosen, config=app.config.source, until_empty=until_empty, log_level=log_level)
+    supervisor = Supervisor(
+        read(app),
+        config=app.config.source,
+        until_empty=until_empty,
+        log_level=log_level,
+        reread=lambda: read(Headrace.load(app.config.source)),
+    )
     well = asyncio.run(_supervise(supervisor))
     raise typer.Exit(DONE if well else FAILED)
 
@@ -131,6 +153,30 @@ def announce(app: Headrace, groups: "Sequence[Group]") -> None:
 
 async def _supervise(supervisor: "Supervisor") -> bool:
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, supervisor.stop)
+    had_terminal = _has_terminal()
+
+    def hang_up() -> None:
+        # A terminal that is closed says so by the same signal; there, it means the end.
+        if had_terminal and not _has_terminal():
+            supervisor.stop()
+        else:
+            supervisor.reload()
+
+    for number, act in (
+        (signal.SIGTERM, supervisor.stop),
+        (signal.SIGINT, supervisor.stop),
+        (signal.SIGHUP, hang_up),
+        (signal.SIGTTIN, supervisor.add),
+        (signal.SIGTTOU, supervisor.remove),
+    ):
+        loop.add_signal_handler(number, act)
     return await supervisor.run()
+
+
+def _has_terminal() -> bool:
+    """Whether this process belongs to a terminal, and that is still there."""
+    try:
+        os.close(os.open(os.ctermid(), os.O_RDONLY | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True

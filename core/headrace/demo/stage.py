@@ -15,12 +15,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, Self, get_args
 
 from headrace.app import Headrace
 from headrace.demo import jobs
 from headrace.demo.counting import Count, Results, count_file
-from headrace.driver import Info, RestingChannel
+from headrace.driver import Channel, Info, RestingChannel
 from headrace.job import Job
 from headrace.logs import Formatter
 from headrace.queue import Listed, Queue
@@ -87,6 +87,19 @@ class Progress:
     def idle(self) -> bool:
         """Whether nothing is left to run, as far as the backend can know."""
         return not (self.info.waiting or self.info.delayed or self.info.reserved)
+
+    @property
+    def channels(self) -> dict[Channel, int]:
+        """How many each channel holds, as far as that is known.
+
+        A backend may count what waits only approximately, or late: of that, no more than what has not run.
+        """
+        known = {channel: getattr(self.info, channel) for channel in get_args(Channel)}
+        counts = {channel: count for channel, count in known.items() if count is not None}
+        if "waiting" in counts:
+            elsewhere = sum(counts.values()) - counts["waiting"]
+            counts["waiting"] = max(0, min(counts["waiting"], self.total - self.done - elsewhere))
+        return counts
 
 
 class Late(Exception):

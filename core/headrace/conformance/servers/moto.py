@@ -45,7 +45,14 @@ class MotoServer(ServerProcess):
         return {**os.environ, **ENVIRONMENT}
 
     def answers(self) -> bool:
-        with urllib.request.urlopen(f"{self.url}/moto-api/", timeout=PATIENCE) as answer:
+        # A question about queues: it loads what has to do with them when it is first asked, which may take seconds.
+        headers = {
+            "Authorization": f"AWS4-HMAC-SHA256 Credential=nobody/20200101/{REGION}/sqs/aws4_request",
+            "Content-Type": "application/x-amz-json-1.0",
+            "X-Amz-Target": "AmazonSQS.ListQueues",
+        }
+        request = urllib.request.Request(self.url, b"{}", headers)
+        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
             return bool(answer.status == 200)
 
 

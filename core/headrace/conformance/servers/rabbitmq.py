@@ -316,6 +316,15 @@ class RabbitCluster(ServerGroup[RabbitServer]):
         """For the backend's option ``url``."""
         return f"amqp://{','.join(f'127.0.0.1:{each.port}' for each in self.servers)}/"
 
+    def restart(self) -> None:
+        """Kill the first one, to which clients connect, and start it again; the others go on meanwhile."""
+        self.servers[0].restart()
+
+    def disconnect(self) -> None:
+        """As `RabbitServer.disconnect`, of all."""
+        for server in self.servers:
+            server.disconnect()
+
     def _set_up(self) -> None:
         with ThreadPoolExecutor() as pool:
             list(pool.map(RabbitServer.start, self.servers))

@@ -1,0 +1,1 @@
+"""A module for each library: how it is set up, how its jobs are pushed, and how its worker runs."""

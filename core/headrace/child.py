@@ -1,0 +1,121 @@
+"""A worker process as its supervisor sees it: started, spoken to, listened to, ended.
+
+Owns the process and the parent's end of the line (see `headrace.orders`). When a process is
+needed, and what follows from its end, is decided in `headrace.place`.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+import time
+from asyncio.subprocess import DEVNULL, Process
+from typing import Final
+
+import msgspec
+
+from headrace.orders import Farewell, Order, Ready
+
+_reports: Final = msgspec.json.Decoder(Ready | Farewell)
+
+
+class Child:
+    """One worker process. Belongs to the event loop that started it."""
+
+    def __init__(self, process: Process, line: socket.socket) -> None:
+        self.process = process
+        self.started = time.monotonic()
+        self.ready = asyncio.Event()
+        self.farewell: Farewell | None = None  #: once it has ended; ``None`` then: it crashed
+        self._line = line
+        self._said = bytearray()
+        asyncio.get_running_loop().add_reader(line, self._hear)
+
+    @classmethod
+    async def start(cls, order: Order, stderr: int | None) -> "Child":
+        """Start a process, never by a bare fork: nothing of this one's memory or descriptors goes along."""
+        ours, theirs = socket.socketpair()
+        try:
+            # -P: the working directory is no place to import from, as it is none for the `headrace` script.
+            # A session of its own: Ctrl-C on the terminal reaches the supervisor alone, which passes it on.
+            # No standard input: several processes that read one terminal would only take from one another.
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-P", "-m", "headrace.worker_process", str(theirs.fileno())),
+                msgspec.json.encode(order).decode(),
+                stdin=DEVNULL,
+                stderr=stderr,
+                pass_fds=(theirs.fileno(),),
+                start_new_session=True,
+            )
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        ours.setblocking(False)
+        return cls(process, ours)
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    @property
+    def alive(self) -> bool:
+        return self.process.returncode is None
+
+    def say(self, word: bytes) -> None:
+        """Send `GO` or `DRAIN`; to one that has ended, nothing."""
+        with contextlib.suppress(OSError):
+            self._line.send(word)
+
+    def signal(self, number: signal.Signals) -> None:
+        # Not by `send_signal`: that looks whether the process has ended, and so may take the exit
+        # status away from asyncio, which waits for it in a thread.
+        if self.alive:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+    async def ended(self) -> int:
+        """Wait for its end; the exit status. What it said last has been heard then."""
+        status = await self.process.wait()
+        # It has ended, so all that it said is here; what it forked may hold the line open.
+        self._hear()
+        return status
+
+    def close(self) -> None:
+        """Let go of the process; one that still runs is killed."""
+        self.signal(signal.SIGKILL)
+        asyncio.get_running_loop().remove_reader(self._line)
+        self._line.close()
+
+    def _hear(self) -> None:
+        try:
+            while part := self._line.recv(65536):
+                self._said += part
+            asyncio.get_running_loop().remove_reader(self._line)
+        except BlockingIOError:
+            pass
+        except OSError:
+            asyncio.get_running_loop().remove_reader(self._line)
+        *lines, rest = self._said.split(b"\n")
+        self._said = rest
+        for line in lines:
+            # What a handler wrote on a descriptor that is not its own is no report.
+            with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError):
+                report = _reports.decode(line)
+                if isinstance(report, Farewell):
+                    self.farewell = report
+                else:
+                    self.ready.set()
+
+
+def describe_status(status: int) -> str:
+    """How a process ended, in words."""
+    if status >= 0:
+        return f"ended with exit status {status}"
+    try:
+        return f"was ended by {signal.Signals(-status).name}"
+    except ValueError:
+        return f"was ended by signal {-status}"

@@ -1,0 +1,54 @@
+"""What a supervisor and its worker processes say to each other.
+
+They are tied by a socket pair, the *line*, of which each holds one end. When the parent is
+gone, by ``kill -9`` too, its end closes, and the child stops as if told to. Down the line go
+single bytes, `GO` and `DRAIN`; up go JSON lines: one `Ready`, and in the end one `Farewell`.
+"""
+
+import enum
+from typing import Final
+
+import msgspec
+
+#: Begin to take messages. Sent at any time: a process that is not ready yet hears it when it is.
+GO: Final = b"g"
+#: Take no more, and end when the handlers that run have, however long that takes.
+DRAIN: Final = b"d"
+
+#: Seconds beyond its ``shutdown_timeout`` in which a worker cancels handlers, sends its last
+#: moves and closes. A process that is not gone after that is ended, whatever holds it.
+STOP_SECONDS: Final = 15.0
+
+
+class Order(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What one process is to do. Stands on its command line, so that ``ps`` shows what it is for."""
+
+    queues: list[str]
+    config: str | None = None
+    concurrency: int | None = None
+    max_messages: int | None = None
+    until_empty: bool = False
+    log_level: str = "info"
+
+
+class Ready(msgspec.Struct, frozen=True, tag=True):
+    """All that the process needs is imported, checked and open. It takes nothing before `GO`."""
+
+
+class Ending(enum.Enum):
+    """How a worker process ends in good order."""
+
+    EMPTY = "empty"  #: with ``until_empty``: nothing was left to do
+    REPLACE = "replace"  #: it has done its share, and there may be more to do
+    WRONG = "wrong"  #: it cannot work with this configuration, or on a backend of this kind
+    FAILED = "failed"  #: its backend refuses it, or with ``until_empty`` stayed out of reach
+
+
+class Farewell(msgspec.Struct, frozen=True, tag=True):
+    """The last thing that a process says. One that does not say it has crashed.
+
+    The exit status says nothing: a handler can end its process with any.
+    """
+
+    ending: Ending
+    problem: str = ""  #: with `Ending.WRONG` and `Ending.FAILED`: what it is

@@ -1,0 +1,249 @@
+"""``headrace worker`` and its processes: reloading, adding and removing, replacing what is old or large."""
+
+import os
+import pty
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from .conftest import CONFIG, JOBS, Shop, until
+
+LEAK = """
+
+kept = []
+
+
+class Leak(Job, queue="mail"):
+    async def handle(self):
+        for _ in range(100):
+            kept.append(b"x" * (2 * 2**20))
+            await asyncio.sleep(0)
+        note("leaked")
+
+
+class Alone(Job, queue="low"):
+    number: int
+
+    async def handle(self):
+        note(f"begins {self.number}")
+        await asyncio.sleep(0.3)
+        note(f"ends {self.number}")
+"""
+
+
+@contextmanager
+def serving(shop: Shop, *arguments: str) -> Iterator["subprocess.Popen[str]"]:
+    """A worker that has started and, in the end, is told to stop, which it does well."""
+    worker = shop.start("worker", *arguments)
+    until(lambda: "started" in shop.log, "a worker has started")
+    yield worker
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(30) == 0, shop.log
+    assert shop.processes() == []
+
+
+def hold(shop: Shop) -> int:
+    """Let the worker run a job until ``release`` is touched; the process that runs it."""
+    shop.push("Hold")
+    until(lambda: shop.words == ["holding"], "the handler runs")
+    return shop.record[0][0]
+
+
+def test_sighup_runs_fresh_code_once_the_old_process_has_let_its_handlers_end(shop: Shop) -> None:
+    shop.configure(CONFIG.replace("shutdown_timeout = 5", "shutdown_timeout = 0.1", 1))
+    with serving(shop, "mail") as worker:
+        old = hold(shop)
+        (shop.folder / "shop_jobs.py").write_text(JOBS.replace('"sent {', '"sent afresh {'))
+        worker.send_signal(signal.SIGHUP)
+        until(lambda: len(shop.processes()) == 2, "its successor gets ready")
+        shop.push("Send", user_id=1)
+        # Much longer than the shutdown_timeout: to be replaced is not to be stopped.
+        time.sleep(1)
+        assert shop.words == ["holding"]
+        assert old in shop.processes()
+        shop.touch("release")
+        until(lambda: len(shop.record) == 3, "the successor works")
+        assert shop.words == ["holding", "released", "sent afresh 1"]
+        assert shop.record[1][0] == old
+        assert shop.processes() == [shop.record[2][0]] != [old]
+        until(lambda: "INFO" in shop.log and "reloaded" in shop.log, "the supervisor has told of it")
+    assert shop.counts() == {}
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "words"),
+    [
+        ("shop_jobs.py", "raise RuntimeError('half written')", "half written"),
+        ("shop_jobs.py", "import os\nos._exit(9)", "ended with exit status 9 before it was ready"),
+        ("headrace.toml", f"{CONFIG}max_retires = 3\n", "max_retires"),
+    ],
+    ids=["a module that does not import", "a module that crashes", "a wrong configuration"],
+)
+def test_what_cannot_be_reloaded_is_told_and_the_old_processes_stay(
+    shop: Shop, file: str, text: str, words: str
+) -> None:
+    with serving(shop, "mail", "--processes", "2") as worker:
+        until(lambda: shop.log.count("started") == 2, "both processes work")
+        old = sorted(shop.processes())
+        good = (shop.folder / file).read_text()
+        (shop.folder / file).write_text(text)
+        worker.send_signal(signal.SIGHUP)
+        until(lambda: "what is there goes on as it is" in shop.log, "the supervisor has told of it")
+        assert words in shop.log
+        assert "Traceback" not in shop.log
+        until(lambda: len(shop.processes()) == 2, "the one that could not is gone")
+        assert sorted(shop.processes()) == old
+        (shop.folder / file).write_text(good)
+        shop.push("Send", user_id=1)
+        until(lambda: shop.words == ["sent 1"], "the old ones work")
+
+
+def test_a_process_that_dies_while_the_code_is_broken_takes_no_other_along(shop: Shop) -> None:
+    with serving(shop, "mail", "--processes", "2") as worker:
+        until(lambda: shop.log.count("started") == 2, "both processes work")
+        good = (shop.folder / "shop_jobs.py").read_text()
+        (shop.folder / "shop_jobs.py").write_text("raise RuntimeError('half written')")
+        os.kill(shop.processes()[0], signal.SIGKILL)
+        until(lambda: "half written" in shop.log, "its successor could not be started")
+        assert worker.poll() is None
+        (shop.folder / "shop_jobs.py").write_text(good)
+        until(lambda: shop.log.count("started") == 3, "the place is filled again")
+        assert len(shop.processes()) == 2
+
+
+def test_sighup_follows_the_configuration_in_queues_and_processes(shop: Shop) -> None:
+    with serving(shop) as worker:
+        until(lambda: shop.log.count("started") == 2, "mail and low have a process each")
+        shop.configure(
+            CONFIG.replace("[queues.mail]", "[queues.mail]\nprocesses = 2")
+            .replace("[queues.low]", "[queues.low]\nenabled = false")
+            .replace("[queues.default]\nenabled = false", "[queues.default]")
+        )
+        worker.send_signal(signal.SIGHUP)
+        until(lambda: "reloaded" in shop.log, "the supervisor has reloaded")
+        until(lambda: shop.log.count("started") == 5, "two of mail and one of default have started")
+        until(lambda: len(shop.processes()) == 3, "the one of low is gone")
+        shop.push("Send", user_id=1)
+        shop.push("Send", "--queue", "default", user_id=2)
+        shop.push("Send", "--queue", "low", user_id=3)
+        until(lambda: sorted(shop.words) == ["sent 1", "sent 2"], "both queues are served")
+        assert shop.counts("low") == {"waiting": 1}
+
+
+def test_sigttin_adds_a_process_to_each_group_and_sigttou_removes_one_but_never_the_last(shop: Shop) -> None:
+    with serving(shop, "mail", "low") as worker:
+        until(lambda: shop.log.count("started") == 2, "both groups work")
+        worker.send_signal(signal.SIGTTIN)
+        until(lambda: len(shop.processes()) == 4, "each has one more")
+        until(lambda: shop.log.count("started") == 4, "they work")
+        worker.send_signal(signal.SIGTTOU)
+        until(lambda: len(shop.processes()) == 2, "each has one less")
+        worker.send_signal(signal.SIGTTOU)
+        until(lambda: shop.log.count("its last process stays") == 2, "the supervisor has told of it")
+        assert len(shop.processes()) == 2
+
+
+def test_a_removed_process_lets_its_handler_end(shop: Shop) -> None:
+    with serving(shop, "mail") as worker:
+        worker.send_signal(signal.SIGTTIN)
+        until(lambda: shop.log.count("started") == 2, "the second one works")
+        for _ in range(8):
+            shop.push("Hold")
+        until(lambda: len(shop.words) == 8, "both are full")
+        worker.send_signal(signal.SIGTTOU)
+        until(lambda: "is removed" in shop.log, "the supervisor has told of it")
+        shop.touch("release")
+        until(lambda: len(shop.processes()) == 1, "it is gone")
+        until(lambda: shop.words.count("released") == 8, "no handler was interrupted")
+    assert shop.counts() == {}
+
+
+def test_a_process_that_uses_too_much_memory_is_replaced(shop: Shop) -> None:
+    (shop.folder / "shop_jobs.py").write_text(JOBS + LEAK)
+    shop.configure(CONFIG.replace("[queues.mail]", "[queues.mail]\nmax_memory = 180"))
+    with serving(shop, "mail"):
+        shop.push("Leak")
+        until(lambda: "MiB of memory; it is drained and replaced" in shop.log, "the supervisor has seen it")
+        until(lambda: shop.log.count("started") == 2, "its successor works")
+        shop.push("Send", user_id=1)
+        until(lambda: len(shop.words) == 2, "the successor works")
+    assert shop.record[0][0] != shop.record[1][0]
+    assert shop.log.count("it is drained and replaced") == 1
+
+
+def test_processes_are_replaced_at_their_age_one_after_the_other(shop: Shop) -> None:
+    shop.configure(CONFIG.replace("[queues.mail]", "[queues.mail]\nmax_seconds = 3\nprocesses = 2"))
+    with serving(shop, "mail"):
+        until(lambda: shop.log.count("started") == 2, "both work")
+        fewest = 2
+        give_up_at = time.monotonic() + 30
+        while shop.log.count("started") < 4:
+            assert time.monotonic() < give_up_at, shop.log
+            fewest = min(fewest, len(shop.processes()))
+            time.sleep(0.01)
+        assert fewest == 2
+    stopped, started = (
+        [number for number, line in enumerate(shop.log.splitlines()) if f" {word}" in line and "worker " in line]
+        for word in ("stopped", "started")
+    )
+    # The first has a successor before the second one goes.
+    assert stopped[0] < started[2] < stopped[1]
+
+
+def test_jobs_that_shall_run_one_by_one_do_so_across_a_reload(shop: Shop) -> None:
+    (shop.folder / "shop_jobs.py").write_text(JOBS + LEAK)
+    for number in range(12):
+        shop.push("Alone", number=number)
+    with serving(shop, "low") as worker:
+        until(lambda: shop.words, "the first runs")
+        worker.send_signal(signal.SIGHUP)
+        until(lambda: len(shop.words) == 24, "all have run")
+        until(lambda: "reloaded" in shop.log, "the supervisor has reloaded")
+    assert shop.words == [f"{what} {number}" for number in range(12) for what in ("begins", "ends")]
+    assert len({process for process, _ in shop.record}) == 2
+
+
+def test_stopping_ends_a_reload_that_waits_for_a_handler(shop: Shop) -> None:
+    with serving(shop, "mail") as worker:
+        hold(shop)
+        worker.send_signal(signal.SIGHUP)
+        until(lambda: len(shop.processes()) == 2, "its successor gets ready")
+        worker.send_signal(signal.SIGTERM)
+        until(lambda: "stopping" in shop.log, "the supervisor has heard")
+        shop.touch("release")
+        assert worker.wait(30) == 0
+    assert shop.words == ["holding", "released"]
+    assert shop.counts() == {}
+
+
+def test_a_supervisor_that_is_killed_in_a_reload_leaves_no_process_behind(shop: Shop) -> None:
+    shop.push("Hold")
+    worker = shop.start("worker", "mail")
+    until(lambda: shop.words == ["holding"], "the handler runs")
+    worker.send_signal(signal.SIGHUP)
+    until(lambda: len(shop.processes()) == 2, "its successor gets ready")
+    worker.kill()
+    worker.wait()
+    shop.touch("release")
+    until(lambda: not shop.processes(), "both are gone")
+    assert shop.words == ["holding", "released"]
+    assert shop.counts() == {}
+
+
+def test_a_worker_whose_terminal_is_closed_stops(shop: Shop) -> None:
+    child, terminal = pty.fork()
+    if child == 0:
+        os.chdir(shop.folder)
+        command = shop.command("worker", "mail")
+        os.execve(command[0], command, shop.environment)
+    said = b""
+    while b"started" not in said:
+        said += os.read(terminal, 65536)
+    os.close(terminal)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert shop.processes() == []
