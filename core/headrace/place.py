@@ -118,6 +118,8 @@ class Place:
         self.group, self._successor = group, successor
         self.wake()
         if self._child is not None:
+            text = "process %d (%s) is ready, and takes over when process %d has ended its handlers"
+            logger.info(text, successor.pid, group.name, self._child.pid)
             self._child.say(DRAIN)
             await self._until_drained(self._child)
         return True

@@ -59,7 +59,7 @@ def test_sighup_runs_fresh_code_once_the_old_process_has_let_its_handlers_end(sh
         old = hold(shop)
         (shop.folder / "shop_jobs.py").write_text(JOBS.replace('"sent {', '"sent afresh {'))
         worker.send_signal(signal.SIGHUP)
-        until(lambda: len(shop.processes()) == 2, "its successor gets ready")
+        until(lambda: "takes over" in shop.log, "its successor is ready")
         shop.push("Send", user_id=1)
         # Much longer than the shutdown_timeout: to be replaced is not to be stopped.
         time.sleep(1)
@@ -245,5 +245,6 @@ def test_a_worker_whose_terminal_is_closed_stops(shop: Shop) -> None:
         said += os.read(terminal, 65536)
     os.close(terminal)
     _, status = os.waitpid(child, 0)
-    assert os.waitstatus_to_exitcode(status) == 0
+    # 120 is Python's own, where what it had to say in the end could not be written to the terminal.
+    assert os.waitstatus_to_exitcode(status) in (0, 120)
     assert shop.processes() == []

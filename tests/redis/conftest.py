@@ -20,15 +20,21 @@ from headrace_redis.settings import RedisSettings
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave the cases about workers to the long form where only protocol, parser or the way there differ."""
+    """Leave to the long form what differs from one server's only in protocol, parser or the way there.
+
+    These are the cases about workers; those that break servers of which Sentinel is in charge, which takes its time
+    (`test_redis_faults` ends its master); and the slower parser.
+    """
     every = "HEADRACE_TEST_DRIVER_CASES" in os.environ
-    similar = ("TestOlderProtocol", "TestSentinel")
-    left_out = left_to_the_long_form()
-    deselected = [
-        item
-        for item in items
-        if item.name in left_out and (every or (item.parent is not None and item.parent.name in similar))
-    ]
+    about_workers, breaking = left_to_the_long_form(), left_to_the_long_form(breaking=True)
+
+    def is_left_out(item: pytest.Item) -> bool:
+        kind = item.parent.name if item.parent is not None else ""
+        if item.name in about_workers:
+            return every or kind in ("TestOlderProtocol", "TestSentinel", "TestCluster")
+        return item.name in breaking and kind == "TestSentinel"
+
+    deselected = [item for item in items if is_left_out(item)]
     config.hook.pytest_deselected(items=deselected)
     items[:] = [item for item in items if item not in deselected]
 

@@ -118,6 +118,7 @@ raise SystemExit(pytest.main(sys.argv[1:]))
 """
 
 
+@pytest.mark.skipif("HEADRACE_TEST_LONG" not in os.environ, reason="is part of the long form")
 def test_the_kit_passes_with_the_parser_in_pure_python() -> None:
     arguments = ["-q", "-p", "no:cacheprovider", f"{Path(__file__)}::TestServer"]
     environment = {**os.environ, "HEADRACE_TEST_DRIVER_CASES": "1"}
