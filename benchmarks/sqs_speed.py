@@ -68,7 +68,7 @@ class Bench:
         config: dict[str, Any] = {
             "backend": "sqs",
             "backends": {"sqs": self.options},
-            "queues": {"default": {"prefix": f"{{{self._name}-{next(self._numbers)}}}", "pop_timeout": 20}},
+            "queues": {"default": {"prefix": f"{{{self._name}-{next(self._numbers)}}}"}},
         }
         async with Headrace(config) as app:
             try:

@@ -26,6 +26,7 @@ CAPABILITIES: Final = Capabilities(
     max_delay=float(10 * 365 * 24 * 3600),  # ten years, by hops of our own: SQS itself waits for 15 minutes
     max_run=float(LONGEST_LEASE),
     max_run_hint="a limit of SQS: split the job",
+    pop_timeout=20.0,  # the longest that one request can wait, and each is billed
     max_body=LARGEST - RESERVE,
     peek=frozenset(RESTING),
     selective=frozenset(RESTING),

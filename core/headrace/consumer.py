@@ -94,6 +94,11 @@ class QueueConsumer:
         self.batchers: tuple[Batcher[Any], ...] = (self.acks, self.retries, self.failures, self.timeouts)
 
     @property
+    def pop_timeout(self) -> float:
+        """Seconds that one pop may wait."""
+        return self.settings.pop_timeout or self.capabilities.pop_timeout
+
+    @property
     def startable(self) -> int:
         """How many of the buffer this queue's own limit lets start now."""
         return min(len(self.buffer), self.limit - len(self.running))

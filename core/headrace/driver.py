@@ -144,6 +144,9 @@ class Capabilities:
     max_run: float = math.inf  #: longest seconds that a delivery can be held; core refuses a longer ``handle_timeout``
     #: For people: how to raise ``max_run``, the server's setting, say; or what it depends on, while that is not known.
     max_run_hint: str = ""
+    #: Seconds that the pop of an idle worker waits where the configuration does not say. More is for a server that
+    #: bills each; nothing comes later by it, as a message wakes a pop, and whoever stops cancels it. 2 is hyperf's.
+    pop_timeout: float = 2.0
     max_body: int = 2**31 - 1  #: bytes of `Message.body`; core refuses larger ones before sending
     idempotent: bool = False  #: a push repeated with an id that the queue still holds stores nothing new
     unique: bool = False  #: honours `Message.unique_key`

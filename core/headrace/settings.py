@@ -107,7 +107,8 @@ class QueueSettings:
     backend: BackendName  #: an entry of ``[backends.*]``, or simply an installed backend
     #: What the queue's keys or queues are called in the backend; by default its name in braces.
     prefix: Annotated[str, Meta(pattern=r"^\S+\Z", description="a string without spaces")] = ""
-    pop_timeout: PositiveSeconds = 2.0  #: how long one pop may wait in the server
+    #: How long one pop may wait in the server; ``None``: as long as suits the backend.
+    pop_timeout: PositiveSeconds | None = None
     retry_seconds: RetrySeconds = 5.0  #: the delay before a retry
     max_retries: CountFromZero = 0  #: a job's own wins; N means N + 1 runs
     handle_timeout: Seconds = 0.0  #: from a handler's start; 0: none

@@ -263,7 +263,7 @@ class Worker:
         """How long a pop may wait: not at all where other queues want a look."""
         if len(self._consumers) > 1:
             return 0.0
-        pop_timeout = self._consumers[0].settings.pop_timeout
+        pop_timeout = self._consumers[0].pop_timeout
         return min(pop_timeout, self._ending_wait()) if until_empty else pop_timeout
 
     def _ending_wait(self) -> float:
@@ -300,7 +300,7 @@ class Worker:
         now it may not be, so that they are not asked a second time: nobody would wait for them.
         Reserves nothing, so that the queues keep their order.
         """
-        wait = self._ending_wait() if until_empty else min(each.settings.pop_timeout for each in self._consumers)
+        wait = self._ending_wait() if until_empty else min(each.pop_timeout for each in self._consumers)
         now = time.monotonic()
         pauses = [each.pops.retry_at - now for each in resting]
         waits: list[asyncio.Task[Any]] = [self.loop.create_task(self._room.wait())]

@@ -30,7 +30,7 @@ def test_a_queue_that_says_nothing_has_the_documented_defaults() -> None:
         name="mail",
         backend="sqlite",
         prefix="{mail}",
-        pop_timeout=2.0,
+        pop_timeout=None,
         retry_seconds=5.0,
         max_retries=0,
         handle_timeout=0.0,

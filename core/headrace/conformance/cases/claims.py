@@ -52,6 +52,8 @@ async def capabilities_are_data_that_make_sense(lab: Lab) -> None:
     for name in ("max_delay", "max_run"):
         value = getattr(claimed, name)
         lab.expect_that(not math.isnan(value) and value >= 1, name, value, "seconds, at least one")
+    about = "more than 0 seconds, and an end"
+    lab.expect_that(0 < claimed.pop_timeout < math.inf, "pop_timeout", claimed.pop_timeout, about)
     granularity = claimed.granularity
     lab.expect_that(0 <= granularity <= 1, "granularity", granularity, "seconds, one at most")
     lab.expect("the type of max_run_hint", type(claimed.max_run_hint), str)
