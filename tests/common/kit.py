@@ -8,11 +8,8 @@ from headrace.conformance.case import all_cases
 ABOUT_WORKERS = ("engine", "faults", "processes")
 
 
-def left_to_the_long_form(*, breaking: bool = False) -> set[str]:
-    """The names of their tests, or of those that break servers and connections; none where this is the long form."""
+def left_to_the_long_form() -> set[str]:
+    """The names of their tests; none where this is the long form."""
     if "HEADRACE_TEST_LONG" in os.environ:
         return set()
-    cases = (case for case in all_cases() if {"restart", "disconnect"} & {*case.abilities})
-    if not breaking:
-        cases = (case for case in all_cases() if case.run.__module__.rpartition(".")[2] in ABOUT_WORKERS)
-    return {f"test_{case.name}" for case in cases}
+    return {f"test_{case.name}" for case in all_cases() if case.run.__module__.rpartition(".")[2] in ABOUT_WORKERS}

@@ -20,21 +20,17 @@ from headrace_redis.settings import RedisSettings
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave to the long form what differs from one server's only in protocol, parser or the way there.
+    """Leave the kit on all but one server to the long form, ``tox -e faults``.
 
-    These are the cases about workers; those that break servers of which Sentinel is in charge, which takes its time
-    (`test_redis_faults` ends its master); and the slower parser.
+    Protocol, parser and the way to the servers differ there; `test_redis_faults` ends masters and moves slots.
     """
-    every = "HEADRACE_TEST_DRIVER_CASES" in os.environ
-    about_workers, breaking = left_to_the_long_form(), left_to_the_long_form(breaking=True)
-
-    def is_left_out(item: pytest.Item) -> bool:
-        kind = item.parent.name if item.parent is not None else ""
-        if item.name in about_workers:
-            return every or kind in ("TestOlderProtocol", "TestSentinel", "TestCluster")
-        return item.name in breaking and kind == "TestSentinel"
-
-    deselected = [item for item in items if is_left_out(item)]
+    if "HEADRACE_TEST_LONG" in os.environ:
+        return
+    about_workers = left_to_the_long_form() if "HEADRACE_TEST_DRIVER_CASES" in os.environ else set()
+    others = ("TestOlderProtocol", "TestSentinel", "TestCluster")
+    deselected = [
+        item for item in items if item.name in about_workers or (item.parent is not None and item.parent.name in others)
+    ]
     config.hook.pytest_deselected(items=deselected)
     items[:] = [item for item in items if item not in deselected]
 
