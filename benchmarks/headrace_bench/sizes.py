@@ -23,6 +23,6 @@ class Size:
 QUICK: Final = Size("quick", runs=3, timed=0.25, most=20_000, watched=2.0, limit=60.0)
 
 #: Long enough that start and end weigh nothing, and that the garbage collector has its share.
-FULL: Final = Size("full", runs=5, timed=4.0, most=400_000, watched=20.0, limit=900.0)
+FULL: Final = Size("full", runs=3, timed=2.0, most=400_000, watched=10.0, limit=900.0)
 
 SIZES: Final[dict[SizeName, Size]] = {"quick": QUICK, "full": FULL}

@@ -163,9 +163,7 @@ class Stage:
             began = time.perf_counter()
             running = asyncio.create_task(worker.run())
             try:
-                await self.until_run(
-                    app, lambda: worker.handled if worker.handled < total else tally.distinct, total, running
-                )
+                await self.until_run(app, progress, total, running)
             finally:
                 worker.stop()
                 await asyncio.gather(running, return_exceptions=True)
@@ -356,7 +354,3 @@ def run_of(total: int, figures: dict[str, float], duplicates: int = 0) -> Run:
 
 def _moving(info: Info) -> int:
     return (info.waiting or 0) + (info.reserved or 0) + (info.delayed or 0)
-
-
-def _all(info: Info) -> int:
-    return _moving(info) + (info.failed or 0) + (info.timeout or 0)

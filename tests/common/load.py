@@ -5,13 +5,16 @@ Owns the counting: what was confirmed and never ran is lost, what ran twice is a
 
 import asyncio
 import collections
+import contextlib
+import itertools
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -103,18 +106,63 @@ class Load:
         ledger = self.folder / "ledger"
         return collections.Counter(map(int, ledger.read_text().split()) if ledger.exists() else ())
 
-    async def until_more_runs(self) -> float:
-        """Seconds until some worker has run another job."""
+    @contextlib.asynccontextmanager
+    async def pushing(self, jobs: int, pause: float) -> AsyncIterator[None]:
+        """Push one job after the other, at least so many, for as long as the block lasts."""
+        ended = False
+
+        async def push() -> None:
+            for number in itertools.count():
+                if ended and number >= jobs:
+                    return
+                await self.push([number], pause)
+
+        pushing = asyncio.create_task(push())
+        try:
+            yield
+            ended = True
+            await pushing
+        finally:
+            pushing.cancel()
+            await asyncio.wait([pushing])
+
+    async def kill_workers(self, kills: int, jobs: int) -> None:
+        """Kill one worker after the other, each with a share of the jobs before it, and let another do what is left.
+
+        The kill strikes from before the worker's first line to the midst of its work.
+        """
+        share = jobs // kills
+        for kill in range(kills):
+            await self.push(range(kill * share, (kill + 1) * share))
+            worker = self.start_worker()
+            if kill % 2:
+                await self.until_more_runs()
+                await asyncio.sleep(random.uniform(0, 0.2))
+            else:
+                await asyncio.sleep(random.uniform(0, 1))
+            self.kill_worker(worker)
+        self.start_worker()
+        await self.until_done()
+
+    async def until_more_runs(self, seconds: float = 60) -> float:
+        """Seconds until some worker has run another job; there must be one to run."""
         before, began = self.runs().total(), time.monotonic()
         while self.runs().total() == before:
+            assert time.monotonic() < began + seconds, f"nothing runs\n{self._log()}"
             await asyncio.sleep(0.02)
         return time.monotonic() - began
 
     async def until_done(self, seconds: float = 60) -> None:
-        """Until nothing waits, is delayed, or is held; where nobody counts what is held, until no job is missing."""
-        until = time.monotonic() + seconds
-        info = None
-        while time.monotonic() < until:
+        """Until nothing waits, is delayed, or is held; where nobody counts what is held, until no job is missing.
+
+        Fails when no job has run for so many seconds.
+        """
+        info, seen, since = None, -1, 0.0
+        while True:
+            if (runs := self.runs().total()) != seen:
+                seen, since = runs, time.monotonic()
+            elif time.monotonic() > since + seconds:
+                break
             try:
                 info = await self.app.queue().info()
                 empty = not (info.waiting or info.reserved or info.delayed)
@@ -123,8 +171,12 @@ class Load:
             except BackendError:
                 pass  # not back yet
             await asyncio.sleep(0.1)
-        log = (self.folder / "log").read_text()[-3000:]
-        raise AssertionError(f"not done: {info}, {len(await self._missing())} neither ran nor rest in failed\n{log}")
+        missing = len(await self._missing())
+        raise AssertionError(f"not done: {info}, {missing} neither ran nor rest in failed\n{self._log()}")
+
+    def _log(self) -> str:
+        """The end of what the workers wrote."""
+        return (self.folder / "log").read_text()[-3000:]
 
     async def _failed(self) -> set[int]:
         return {message.arguments["number"] for message in await self.app.queue().list("failed", limit=1000)}

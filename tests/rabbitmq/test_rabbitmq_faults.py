@@ -36,17 +36,8 @@ def load_on(folder: Path, url: str, **words: float) -> Load:
 
 async def test_no_job_is_lost_when_workers_are_killed_at_random(tmp_path: Path, server: RabbitServer) -> None:
     async with load_on(tmp_path, server.url) as load:
-        await load.push(range(JOBS))
-        for each in range(BREAKS):
-            worker = load.start_worker()
-            if each % 2:  # otherwise it may be killed before its first line
-                await load.until_more_runs()
-            await asyncio.sleep(random.uniform(0, 0.2))
-            load.kill_worker(worker)
-        killed = load.runs().total()
-        load.start_worker()
-        await load.until_done(600)
-        assert await load.lost(f"{BREAKS} workers killed, after {killed:,} runs") == 0
+        await load.kill_workers(BREAKS, JOBS)
+        assert await load.lost(f"{BREAKS} workers killed") == 0
 
 
 async def test_no_job_is_lost_when_the_broker_stops_or_is_killed_under_load(
@@ -58,15 +49,14 @@ async def test_no_job_is_lost_when_the_broker_stops_or_is_killed_under_load(
 
     async with load_on(tmp_path, server.url) as load:
         load.start_worker()
-        pushing = asyncio.create_task(load.push(range(JOBS), PAUSE))
-        await load.until_more_runs()
-        back = []
-        for each in range(BREAKS):
-            await asyncio.sleep(random.uniform(0.2, 0.5))
-            await asyncio.to_thread(server.restart if each % 2 else stop)
-            back.append(await load.until_more_runs())
-        await pushing
-        await load.until_done(600)
+        async with load.pushing(JOBS, PAUSE):
+            await load.until_more_runs()
+            back = []
+            for each in range(BREAKS):
+                await asyncio.sleep(random.uniform(0.2, 0.5))
+                await asyncio.to_thread(server.restart if each % 2 else stop)
+                back.append(await load.until_more_runs())
+        await load.until_done()
         lost = await load.lost(f"broker ended {BREAKS} times, at work again after at most {max(back):.1f} s")
         assert lost == 0
         assert max(back) < 20
@@ -77,15 +67,14 @@ async def test_no_job_is_lost_when_connections_are_cut_at_random_bytes(
 ) -> None:
     async with load_on(tmp_path, f"amqp://127.0.0.1:{proxy.port}/") as load:
         load.start_worker()
-        pushing = asyncio.create_task(load.push(range(JOBS), PAUSE))
-        while not pushing.done():
-            direction = random.choice(("server", "client"))
-            proxy.cut_after(random.randrange(1, 20_000), direction, reset=random.random() < 0.5)
-            proxy.delay(random.choice((0, 0, 0.005)))
-            await asyncio.sleep(random.uniform(0.1, 0.4))
-        await pushing
+        async with load.pushing(JOBS, PAUSE):
+            while len(load.confirmed) < JOBS:
+                direction = random.choice(("server", "client"))
+                proxy.cut_after(random.randrange(1, 20_000), direction, reset=random.random() < 0.5)
+                proxy.delay(random.choice((0, 0, 0.005)))
+                await asyncio.sleep(random.uniform(0.1, 0.4))
         proxy.heal()
-        await load.until_done(600)
+        await load.until_done()
         assert await load.lost(f"{proxy.cuts} connections cut") == 0
         assert proxy.cuts > BREAKS
 
@@ -96,29 +85,27 @@ async def test_no_job_is_lost_when_the_broker_closes_channels_and_connections(
     ends = (server.close_channels, server.close_connections, server.disconnect)
     async with load_on(tmp_path, server.url) as load:
         load.start_worker()
-        pushing = asyncio.create_task(load.push(range(JOBS), PAUSE))
-        closed = 0
-        while not pushing.done():
-            await asyncio.to_thread(ends[closed % len(ends)])
-            closed += 1
-            await asyncio.sleep(random.uniform(0.1, 0.6))
-        await pushing
-        await load.until_done(600)
+        async with load.pushing(JOBS, PAUSE):
+            closed = 0
+            while len(load.confirmed) < JOBS:
+                await asyncio.to_thread(ends[closed % len(ends)])
+                closed += 1
+                await asyncio.sleep(random.uniform(0.1, 0.6))
+        await load.until_done()
         assert await load.lost(f"all channels or connections closed {closed} times") == 0
 
 
 async def test_no_job_is_lost_when_the_broker_runs_short_of_memory(tmp_path: Path, server: RabbitServer) -> None:
     async with load_on(tmp_path, server.url) as load:
         load.start_worker()
-        pushing = asyncio.create_task(load.push(range(JOBS), PAUSE))
-        await load.until_more_runs()
-        for _ in range(BREAKS):
-            await asyncio.to_thread(server.raise_alarm)
-            await asyncio.sleep(random.uniform(0.5, 2.5))
-            await asyncio.to_thread(server.lift_alarm)
+        async with load.pushing(JOBS, PAUSE):
             await load.until_more_runs()
-        await pushing
-        await load.until_done(600)
+            for _ in range(BREAKS):
+                await asyncio.to_thread(server.raise_alarm)
+                await asyncio.sleep(random.uniform(0.5, 2.5))
+                await asyncio.to_thread(server.lift_alarm)
+                await load.until_more_runs()
+        await load.until_done()
         assert await load.lost(f"publishers blocked {BREAKS} times") == 0
 
 
@@ -147,17 +134,16 @@ async def test_no_job_is_lost_when_a_cluster_loses_a_node(tmp_path: Path) -> Non
     with RabbitCluster() as cluster:
         async with load_on(tmp_path, cluster.url) as load:
             load.start_worker()
-            pushing = asyncio.create_task(load.push(range(JOBS), PAUSE))
-            await load.until_more_runs()
-            back = []
-            for each in range(6 if LONG else 1):
-                # The first one named is the one that clients are connected to.
-                node = cluster.servers[each % len(cluster.servers)]
-                await asyncio.to_thread(node.kill)
-                back.append(await load.until_more_runs())
-                await asyncio.to_thread(node.start)
-            await pushing
-            await load.until_done(600)
+            async with load.pushing(JOBS, PAUSE):
+                await load.until_more_runs()
+                back = []
+                for each in range(6 if LONG else 1):
+                    # The first one named is the one that clients are connected to.
+                    node = cluster.servers[each % len(cluster.servers)]
+                    await asyncio.to_thread(node.kill)
+                    back.append(await load.until_more_runs())
+                    await asyncio.to_thread(node.start)
+            await load.until_done()
             lost = await load.lost(f"{len(back)} nodes of three killed, at work again after {max(back):.1f} s at most")
             assert lost == 0
             assert max(back) < 30

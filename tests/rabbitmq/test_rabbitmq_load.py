@@ -200,6 +200,7 @@ async def test_a_queue_that_is_destroyed_while_it_is_declared_works_afterwards(
         calls = (driver.delay([message(delay=60)]), driver.push(messages(1)), other.driver("{mail}").destroy())
         for outcome in await asyncio.gather(*calls, return_exceptions=True):
             assert not isinstance(outcome, BaseException) or isinstance(outcome, BackendError), outcome
+        await asyncio.to_thread(server.mend)
     sent = [message(delay=0.5), message(delay=0.02)]
     await push_when_back(driver, sent)
     await driver.flush("waiting")

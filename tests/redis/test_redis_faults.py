@@ -28,29 +28,20 @@ pytestmark = pytest.mark.timeout(1800 if LONG else 120)
 
 async def test_no_job_is_lost_when_workers_are_killed_at_random(tmp_path: Path, own_server: RedisServer) -> None:
     async with Load(tmp_path, "redis", url=own_server.url) as load:
-        await load.push(range(JOBS))
-        for _ in range(BREAKS):
-            worker = load.start_worker()
-            # From before its first line to the midst of its work.
-            await asyncio.sleep(random.uniform(0.2, 2.0))
-            load.kill_worker(worker)
-        killed = load.runs().total()
-        load.start_worker()
-        await load.until_done(600)
-        assert await load.lost(f"{BREAKS} workers killed, after {killed:,} runs") == 0
+        await load.kill_workers(BREAKS, JOBS)
+        assert await load.lost(f"{BREAKS} workers killed") == 0
 
 
 async def test_no_job_is_lost_when_the_server_restarts_under_load(tmp_path: Path, own_server: RedisServer) -> None:
     async with Load(tmp_path, "redis", url=own_server.url) as load:
         load.start_worker()
-        pushing = asyncio.create_task(load.push(range(JOBS), 0.002))
-        back = []
-        for _ in range(BREAKS):
-            await asyncio.sleep(random.uniform(0.5, 1.0))
-            await asyncio.to_thread(own_server.restart)
-            back.append(await load.until_more_runs())
-        await pushing
-        await load.until_done(600)
+        async with load.pushing(JOBS, 0.002):
+            back = []
+            for _ in range(BREAKS):
+                await asyncio.sleep(random.uniform(0.5, 1.0))
+                await asyncio.to_thread(own_server.restart)
+                back.append(await load.until_more_runs())
+        await load.until_done()
         lost = await load.lost(f"{BREAKS} restarts of the server, at work again after at most {max(back):.1f} s")
         assert lost == 0
         assert max(back) < 10
@@ -63,17 +54,15 @@ async def test_no_job_that_a_replica_has_confirmed_is_lost_when_sentinel_promote
     with RedisSentinels(append_only=True) as sentinels:
         async with Load(tmp_path, "redis", url=sentinels.url, wait_replicas=replicas) as load:
             load.start_worker()
-            pushing = asyncio.create_task(load.push(range(JOBS if LONG else JOBS // 2), 0.002))
-            for _ in range(3 if LONG else 1):
-                await asyncio.sleep(1)
-                assert not pushing.done()
-                master = await asyncio.to_thread(sentinels.master)
-                await asyncio.to_thread(master.kill)
-                await asyncio.to_thread(sentinels.wait_for_other_master, master)
-                back = await load.until_more_runs()
-                await asyncio.to_thread(master.start)
-            await pushing
-            await load.until_done(600)
+            async with load.pushing(JOBS if LONG else JOBS // 2, 0.002):
+                for _ in range(3 if LONG else 1):
+                    await asyncio.sleep(1)
+                    master = await asyncio.to_thread(sentinels.master)
+                    await asyncio.to_thread(master.kill)
+                    await asyncio.to_thread(sentinels.wait_for_other_master, master)
+                    back = await load.until_more_runs()
+                    await asyncio.to_thread(master.start)
+            await load.until_done()
             lost = await load.lost(
                 f"master killed, wait_replicas {replicas}, at work again {back:.1f} s after another was chosen"
             )
@@ -86,13 +75,12 @@ async def test_no_job_is_lost_while_its_slot_is_moved_between_nodes(tmp_path: Pa
     with RedisCluster(append_only=True) as cluster:
         async with Load(tmp_path, "redis", url=cluster.url) as load:
             load.start_worker()
-            pushing = asyncio.create_task(load.push(range(JOBS), 0.002))
-            for _ in range(BREAKS):
-                await asyncio.sleep(random.uniform(0.3, 0.6))
-                await asyncio.to_thread(cluster.move_slot, "{default}", 0.02)
-                await load.until_more_runs()
-            await pushing
-            await load.until_done(600)
+            async with load.pushing(JOBS, 0.002):
+                for _ in range(BREAKS):
+                    await asyncio.sleep(random.uniform(0.3, 0.6))
+                    await asyncio.to_thread(cluster.move_slot, "{default}", 0.02)
+                    await load.until_more_runs()
+            await load.until_done()
             assert await load.lost(f"slot moved {BREAKS} times") == 0
 
 
@@ -101,15 +89,14 @@ async def test_no_job_is_lost_when_connections_are_cut_at_random_bytes(
 ) -> None:
     async with Load(tmp_path, "redis", url=f"redis://127.0.0.1:{proxy.port}/0") as load:
         load.start_worker()
-        pushing = asyncio.create_task(load.push(range(JOBS), 0.001))
-        while not pushing.done():
-            direction = random.choice(("server", "client"))
-            proxy.cut_after(random.randrange(1, 20_000), direction, reset=random.random() < 0.5)
-            proxy.delay(random.choice((0, 0, 0.005)))
-            await asyncio.sleep(random.uniform(0.05, 0.2))
-        await pushing
+        async with load.pushing(JOBS, 0.001):
+            while len(load.confirmed) < JOBS:
+                direction = random.choice(("server", "client"))
+                proxy.cut_after(random.randrange(1, 20_000), direction, reset=random.random() < 0.5)
+                proxy.delay(random.choice((0, 0, 0.005)))
+                await asyncio.sleep(random.uniform(0.05, 0.2))
         proxy.heal()
-        await load.until_done(600)
+        await load.until_done()
         assert await load.lost(f"{proxy.cuts} connections cut") == 0
         assert proxy.cuts > BREAKS
 

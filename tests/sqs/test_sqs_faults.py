@@ -36,31 +36,22 @@ def load_of(folder: Path, url: str, **options: Any) -> Load:
 
 async def test_no_job_is_lost_when_workers_are_killed_at_random(tmp_path: Path, own_server: MotoServer) -> None:
     async with load_of(tmp_path, own_server.url) as load:
-        await load.push(range(JOBS))
-        for _ in range(BREAKS):
-            worker = load.start_worker()
-            await load.until_more_runs()
-            await asyncio.sleep(random.uniform(0.0, 0.3))
-            load.kill_worker(worker)
-        killed = load.runs().total()
-        load.start_worker()
-        await load.until_done(600)
-        assert await load.lost(f"{BREAKS} workers killed, after {killed:,} runs") == 0
+        await load.kill_workers(BREAKS, JOBS)
+        assert await load.lost(f"{BREAKS} workers killed") == 0
 
 
 async def test_no_job_is_lost_when_the_endpoint_is_down_for_a_while(tmp_path: Path, meddler: Meddler) -> None:
     async with load_of(tmp_path, meddler.url) as load:
         load.start_worker()
-        pushing = asyncio.create_task(load.push(range(JOBS), 0.01))
-        back = []
-        for _ in range(BREAKS):
-            await asyncio.sleep(random.uniform(0.5, 1.0))
-            meddler.is_down = True
-            await asyncio.sleep(random.uniform(0.5, 2.0))
-            meddler.is_down = False
-            back.append(await load.until_more_runs())
-        await pushing
-        await load.until_done(600)
+        async with load.pushing(JOBS, 0.01):
+            back = []
+            for _ in range(BREAKS):
+                await asyncio.sleep(random.uniform(0.5, 1.0))
+                meddler.is_down = True
+                await asyncio.sleep(random.uniform(0.5, 2.0))
+                meddler.is_down = False
+                back.append(await load.until_more_runs())
+        await load.until_done()
         lost = await load.lost(f"{BREAKS} times the endpoint was down, at work again after {max(back):.1f} s at most")
         assert lost == 0
         assert max(back) < 20
@@ -80,7 +71,7 @@ async def test_no_job_is_lost_when_answers_are_slow_and_requests_are_throttled(
     async with load_of(tmp_path, meddler.url) as load:
         load.start_worker()
         await load.push(range(JOBS // 3))
-        await load.until_done(600)
+        await load.until_done()
         assert await load.lost(f"5 % throttled, 5 % unavailable, of {meddler.seen.total():,} requests") == 0
 
 
@@ -109,7 +100,7 @@ async def test_no_job_is_lost_when_entries_of_batches_fail(tmp_path: Path, meddl
     async with load_of(tmp_path, meddler.url) as load:
         load.start_worker()
         await asyncio.gather(*(load.push(range(start, JOBS, 10)) for start in range(10)))
-        await load.until_done(600)
+        await load.until_done()
         assert await load.lost(f"{failed} entries failed") == 0
         assert failed
 
@@ -134,7 +125,7 @@ async def test_no_job_is_lost_when_messages_are_delivered_twice(tmp_path: Path, 
     async with load_of(tmp_path, meddler.url) as load:
         load.start_worker()
         await asyncio.gather(*(load.push(range(start, JOBS, 10)) for start in range(10)))
-        await load.until_done(600)
+        await load.until_done()
         assert await load.lost(f"{again} deliveries replayed") == 0
         assert again
 
@@ -154,7 +145,7 @@ async def test_no_job_is_lost_when_answers_are(tmp_path: Path, meddler: Meddler)
     async with load_of(tmp_path, meddler.url) as load:
         load.start_worker()
         await load.push(range(JOBS))
-        await load.until_done(600)
+        await load.until_done()
         assert await load.lost(f"{dropped} answers dropped") == 0
         assert dropped
 
@@ -163,13 +154,12 @@ async def test_no_job_is_lost_when_connections_are_cut_at_random_bytes(tmp_path:
     with Proxy(own_server.port) as proxy:
         async with load_of(tmp_path, f"http://127.0.0.1:{proxy.port}") as load:
             load.start_worker()
-            pushing = asyncio.create_task(load.push(range(JOBS), 0.01))
-            while not pushing.done():
-                direction = random.choice(("server", "client"))
-                proxy.cut_after(random.randrange(1, 20_000), direction, reset=random.random() < 0.5)
-                await asyncio.sleep(random.uniform(0.1, 0.5))
-            await pushing
+            async with load.pushing(JOBS, 0.01):
+                while len(load.confirmed) < JOBS:
+                    direction = random.choice(("server", "client"))
+                    proxy.cut_after(random.randrange(1, 20_000), direction, reset=random.random() < 0.5)
+                    await asyncio.sleep(random.uniform(0.1, 0.5))
             proxy.heal()
-            await load.until_done(600)
+            await load.until_done()
             assert await load.lost(f"{proxy.cuts} connections cut") == 0
             assert proxy.cuts

@@ -276,11 +276,21 @@ class RabbitServer(ServerProcess):
         self.evaluate("[dets:sync(T) || T <- dets:all()]")
         super().restart()
 
+    def mend(self) -> None:
+        """Start it again if it has lost what dead-letters its messages.
+
+        RabbitMQ 3.10 loses that for good, and cannot declare or delete a quorum queue from then on, when it starts it
+        for a queue that is deleted in that moment.
+        """
+        if self.evaluate("whereis(rabbit_fifo_dlx_sup)") == "undefined":
+            self.restart()
+
     def clear(self) -> None:
         """Delete all queues and exchanges, and let the server be as it was after its start, running if it is not."""
         if self._process is None:
             self.start()
         self.resume()
+        self.mend()
         self.lift_alarm()
         self.set_consumer_timeout(_CONSUMER_TIMEOUT)
         self.evaluate(f"[rabbit_amqqueue:delete(Q, false, false, {_OPERATOR}) || Q <- rabbit_amqqueue:list()]")
