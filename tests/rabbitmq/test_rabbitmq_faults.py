@@ -130,6 +130,7 @@ async def test_no_job_is_lost_when_its_queue_is_deleted_but_those_that_were_in_i
         assert await load.lost(f"queue deleted {BREAKS} times, with {taken} jobs in it") == 0
 
 
+@pytest.mark.timeout(1800 if LONG else 300)  # three nodes start, and one of them once more
 async def test_no_job_is_lost_when_a_cluster_loses_a_node(tmp_path: Path) -> None:
     with RabbitCluster() as cluster:
         async with load_on(tmp_path, cluster.url) as load:
