@@ -33,9 +33,6 @@ EXAMPLES = (
     "headrace conform ledger --case 'a_stale_*' --json report.json",
 )
 
-#: Cases that run side by side, unless said otherwise. Most of them wait most of the time.
-AT_ONCE: Final = 8
-
 #: Seconds after which a backend that does not open is asked no further for its versions: the cases tell of it.
 OPENING: Final = 10.0
 
@@ -64,7 +61,15 @@ def conform(
             min=0.01, metavar="SECONDS", help="The shortest time that the backend tells apart on this machine."
         ),
     ] = 0.25,
-    at_once: Annotated[int, typer.Option(min=1, metavar="N", help="Cases to run side by side.")] = AT_ONCE,
+    at_once: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Cases to run side by side; by default as many as the server bears.",
+            show_default=False,
+        ),
+    ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the report as JSON.")] = None,
     markdown_file: Annotated[
         Path | None, typer.Option("--markdown", metavar="FILE", help="Write the tables as Markdown.")
@@ -78,6 +83,7 @@ def conform(
     """
     # The kit is imported when it is used: no other command should pay for it.
     from headrace.conformance import KIT, PluginHarness
+    from headrace.conformance.probing import bearable
     from headrace.conformance.report import make_report, to_json, to_markdown
     from headrace.conformance.runner import UnknownCase, run_cases, select
 
@@ -98,7 +104,9 @@ def conform(
         harness.folder = Path(folder)
         tested = harness.backend()
         versions = asyncio.run(_versions(tested))
-    say(printable_block(f"{installed[backend]}: {plural(len(cases), 'case')} against {tested.place}"))
+    at_once = at_once or bearable(harness)
+    side_by_side = "one after the other" if at_once == 1 else f"up to {at_once} side by side"
+    say(printable_block(f"{installed[backend]}: {plural(len(cases), 'case')} against {tested.place}, {side_by_side}"))
     outcomes: list[Outcome] = []
     # Cases break things on purpose; what the engine logs of that is no news.
     logging.getLogger("headrace").addHandler(logging.NullHandler())
