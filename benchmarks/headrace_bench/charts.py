@@ -28,6 +28,9 @@ _VERMILION: Final = "#D55E00"
 _PALETTE: Final = (_BLUE, _ORANGE, "#009E73", "#CC79A7", "#56B4E9", _VERMILION, "#000000", _GREY)
 _MARKERS: Final = "osD^vPX*"
 
+#: For those after the first eight.
+_STYLES: Final = ("solid", "dashed", "dotted")
+
 #: What a bar is of.
 _KINDS: Final[Mapping[Kind, tuple[str, str]]] = {
     "backend": (_BLUE, "headrace"),
@@ -39,6 +42,8 @@ _KINDS: Final[Mapping[Kind, tuple[str, str]]] = {
 _WIDTH: Final = 9.0
 _BAR: Final = 0.42
 _HEAD: Final = 1.3
+_PANEL: Final = 3.6
+_LEGEND: Final = 0.4  #: for each line
 
 #: How many times the shortest bar the longest may be; beyond that the short ones are seen on a log axis only.
 _FAR: Final = 50.0
@@ -89,7 +94,7 @@ def draw(report: Report) -> list[Chart]:
 
 def write(charts: Iterable[Chart], folder: Path) -> None:
     """Each chart as PNG and SVG."""
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     for each in charts:
         (folder / f"{each.name}.png").write_bytes(each.png)
         (folder / f"{each.name}.svg").write_bytes(each.svg)
@@ -140,7 +145,7 @@ def _bars(report: Report, scenario: str, measured: Sequence[Measurement]) -> Fig
         for place, (_, each) in enumerate(bars):
             _bar(axis, place, each, name, kinds[each.participant])
         axis.set_yticks(range(len(bars)), [label for label, _ in bars], fontsize=_SMALL)
-        axis.invert_yaxis()
+        axis.set_ylim(len(bars) - 0.4, -0.6)  # the first one on top
         if far_apart:
             axis.set_xscale("log")
             axis.set_xlim(10 ** math.floor(math.log10(smallest) - 0.3), largest * 8)
@@ -154,8 +159,8 @@ def _bars(report: Report, scenario: str, measured: Sequence[Measurement]) -> Fig
     unit = f"{described.title or name}, {described.unit}"
     better = "more" if described.better == "higher" else "less"
     scale = "; each line is ten times the one before" if far_apart else ""
-    explained = f"{better} is better; bars: medians, marks: lowest to highest run{scale}"
-    axes[-1].set_xlabel(f"{unit} ({explained})", fontsize=_SMALL)
+    explained = f"bars: medians, marks: lowest to highest run{scale}"
+    axes[-1].set_xlabel(f"{unit}; {better} is better\n{explained}", fontsize=_SMALL, loc="left")
     return drawn
 
 
@@ -219,7 +224,8 @@ def _percentiles(report: Report, scenario: str, measured: Sequence[Measurement])
     panels: dict[str, list[Measurement]] = {}
     for each in measured:
         panels.setdefault(told(each.parameters), []).append(each)
-    drawn, axes = _new(report, scenario, 1.0 + 3.6 * len(panels), len(panels))
+    most = max(map(len, panels.values()))
+    drawn, axes = _new(report, scenario, 1.0 + max(_PANEL, _LEGEND * most) * len(panels), len(panels))
     for axis, (title, lines) in zip(axes, panels.items(), strict=True):
         axis.set_title(title, fontsize=10, loc="left")
         for place, each in enumerate(lines):
@@ -236,6 +242,7 @@ def _percentiles(report: Report, scenario: str, measured: Sequence[Measurement])
                 [value for _, value in points],
                 color=_PALETTE[place % len(_PALETTE)],
                 marker=_MARKERS[place % len(_MARKERS)],
+                linestyle=_STYLES[place // len(_PALETTE) % len(_STYLES)],
                 markersize=4.5,
                 label=label,
             )

@@ -1,13 +1,15 @@
-"""What a session found, as tables for a terminal: the contenders beside each other, kills, targets."""
+"""What a session found, as tables: the contenders beside each other, kills, targets."""
 
 from collections.abc import Callable
 from typing import Final
 
+from rich import table as terminal
 from rich.console import Console
-from rich.table import Table
+from rich.text import Text
 
 from headrace_bench.results import Measurement, Parameter, Report
 from headrace_bench.statistics import lost, spread
+from headrace_bench.tables import Cell, Table
 from peers.scenarios import NOTES, SCENARIOS
 from peers.targets import contradicted, measured, reached
 
@@ -25,80 +27,96 @@ _COLUMNS: Final[list[tuple[str, str, dict[str, Parameter], str, Callable[[float]
     for each in (SCENARIOS[at],)
 ]
 
+#: What a cell of the terminal's tables looks like.
+_STYLES: Final = {"bad": "bold red", "remark": "dim"}
+
 
 def show(report: Report, console: Console) -> None:
     """Print all of it."""
-    for broker in dict.fromkeys(each.broker for each in report.participants):
-        _show_broker(report, broker, console)
-    _show_kills(report, console)
-    _show_targets(report, console)
-    for skip in report.skipped:
-        if skip.scenario == next(iter(NOTES)):
-            console.print(f"left out: {skip.participant}: {skip.reason}", markup=False)
-    for line in contradicted(report):
-        console.print(f"CONTRADICTED: {line}", markup=False)
+    for each in tables_of(report):
+        _print(each, console)
+    for line in remarks(report):
+        console.print(line, markup=False)
+
+
+def tables_of(report: Report) -> list[Table]:
+    """One for each broker, one of kills, one of targets, as far as there is something to say."""
+    brokers = dict.fromkeys(each.broker for each in report.participants)
+    found = [*(_of_broker(report, each) for each in brokers), _of_kills(report), _of_targets(report)]
+    return [each for each in found if each.rows]
+
+
+def remarks(report: Report) -> list[str]:
+    """What must be known beside the tables."""
+    first = next(iter(NOTES))
+    lines = [f"left out: {each.participant}: {each.reason}" for each in report.skipped if each.scenario == first]
+    lines += [f"CONTRADICTED: {each}" for each in contradicted(report)]
     disturbed = sum(run.disturbed for each in report.measurements for run in each.runs)
     if disturbed:
-        console.print(
+        lines.append(
             f"{disturbed} runs were disturbed by other programs; figures are of the others where there are any"
         )
+    return lines
 
 
-def _show_broker(report: Report, broker: str, console: Console) -> None:
-    table = Table(title=f"{broker}: median (lowest to highest)", title_justify="left")
-    table.add_column("")
-    table.add_column("guarantee", overflow="fold")
-    for heading, *_ in _COLUMNS:
-        table.add_column(heading, justify="right")
+def _of_broker(report: Report, broker: str) -> Table:
+    rows = []
     for each in report.participants:
         if each.broker == broker:
             cells = [
                 _cell(measured(report, scenario, parameters, each.name), figure, write)
                 for _, scenario, parameters, figure, write in _COLUMNS
             ]
-            table.add_row(each.name, each.guarantee, *cells)
-    console.print(table)
+            rows.append([Cell(each.name), Cell(each.guarantee), *cells])
+    headings = ["", "guarantee", *(heading for heading, *_ in _COLUMNS)]
+    return Table(f"{broker}: median (lowest to highest)", "", headings, frozenset(range(2, len(headings))), rows)
 
 
-def _cell(measurement: Measurement | None, figure: str, write: Callable[[float], str]) -> str:
+def _cell(measurement: Measurement | None, figure: str, write: Callable[[float], str]) -> Cell:
     if measurement is None:
-        return ""
+        return Cell("", "figure")
     if gone := lost(measurement):
-        return f"LOST {gone}"
+        return Cell(f"LOST {gone}", "bad")
     found = spread(measurement, figure)
     if found is None:
-        return "failed"
+        return Cell("failed", "bad")
     if found.runs == 1:
-        return write(found.median)
-    return f"{write(found.median)}\n({write(found.low)} to {write(found.high)})"
+        return Cell(write(found.median), "figure")
+    return Cell(f"{write(found.median)}\n({write(found.low)} to {write(found.high)})", "figure")
 
 
-def _show_kills(report: Report, console: Console) -> None:
-    tried = [each for each in report.participants if each.after_kill]
-    if tried:
-        table = Table(title="after kill -9 of the worker", title_justify="left", show_lines=True)
-        for heading in ("", "tried", "set shorter for it"):
-            table.add_column(heading, overflow="fold")
-        for each in tried:
-            table.add_row(each.name, each.after_kill.replace("; ", "\n"), each.settings.get("when killed", ""))
-        console.print(table)
+def _of_kills(report: Report) -> Table:
+    rows = [
+        [Cell(each.name), Cell(each.after_kill.replace("; ", ";\n")), Cell(each.settings.get("when killed", ""))]
+        for each in report.participants
+        if each.after_kill
+    ]
+    return Table("after kill -9 of the worker", "", ["", "tried", "set shorter for it"], frozenset(), rows)
 
 
-def _show_targets(report: Report, console: Console) -> None:
-    found = reached(report)
-    if found:
-        table = Table(title="targets", title_justify="left")
-        for heading in ("", "", "headrace", "best of them", "", "ratio", "wanted", ""):
-            table.add_column(heading)
-        for each in found:
-            table.add_row(
-                each.broker,
-                each.title,
-                f"{each.ours:,.1f}",
-                f"{each.theirs:,.1f}",
-                each.best,
-                f"{each.ratio:.2f}",
-                each.wanted,
-                "met" if each.met else "NOT MET",
-            )
-        console.print(table)
+def _of_targets(report: Report) -> Table:
+    rows = [
+        [
+            Cell(each.broker),
+            Cell(each.title),
+            Cell(f"{each.ours:,.1f}", "figure"),
+            Cell(f"{each.theirs:,.1f}", "figure"),
+            Cell(each.best),
+            Cell(f"{each.ratio:.2f}", "figure"),
+            Cell(each.wanted),
+            Cell("met") if each.met else Cell("NOT MET", "bad"),
+        ]
+        for each in reached(report)
+    ]
+    headings = ["", "", "headrace", "best of them", "", "ratio", "wanted", ""]
+    return Table("targets", "", headings, frozenset({2, 3, 5}), rows)
+
+
+def _print(found: Table, console: Console) -> None:
+    drawn = terminal.Table(title=found.title, title_justify="left", show_lines=not found.figures)
+    for place, heading in enumerate(found.columns):
+        right = place in found.figures
+        drawn.add_column(heading, justify="right" if right else "left", overflow="fold")
+    for row in found.rows:
+        drawn.add_row(*(Text(each.text, style=_STYLES.get(each.kind, "")) for each in row))
+    console.print(drawn)
