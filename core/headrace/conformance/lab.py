@@ -32,9 +32,9 @@ PATIENCE: Final = 10.0
 
 #: Seconds that cleaning up may take, in this order: to end what was started, to remove queues, to close backends.
 #: Together less than what the runner grants a case beyond its time.
-ENDING: Final = 3.0
-SWEEPING: Final = 8.0
-CLOSING: Final = 3.0
+ENDING: Final = 5.0
+SWEEPING: Final = 25.0
+CLOSING: Final = 5.0
 
 CHANNELS: Final[tuple[Channel, ...]] = ("waiting", "reserved", "delayed", "failed", "timeout")
 

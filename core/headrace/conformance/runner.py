@@ -30,7 +30,7 @@ from headrace.conformance.recording import BrokenForm
 
 #: Seconds beyond its time limit that a case gets to be cancelled and to clean up. What has not ended
 #: then blocks its thread: it is left behind, since Python cannot end it.
-GRACE: Final = 15.0
+GRACE: Final = 40.0
 
 #: Calls of a traceback that a report shows: the outermost, from the case into the backend, and the innermost,
 #: which may be deep in a client library.
