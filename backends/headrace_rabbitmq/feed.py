@@ -28,7 +28,7 @@ from typing import Any, Final
 from aiormq.abc import DeliveredMessage
 from pamqp import commands
 
-from headrace.errors import BackendError
+from headrace.errors import BackendError, BackendUnavailable
 from headrace_rabbitmq.connections.link import Link
 from headrace_rabbitmq.desk import Declared
 from headrace_rabbitmq.errors import is_missing, translate
@@ -56,8 +56,20 @@ _MOST: Final = 2048
 _ON_ITS_WAY: Final = 0.02
 _CATCH_UP: Final = 1.0
 
+#: How often, and with how many seconds between, the first consumer of a queue is begun again if its connection ends
+#: with that. RabbitMQ 3.10 falls over a queue that another client is just declaring, and that has no leader yet (seen).
+_BEGINNINGS: Final = 20
+_PAUSE: Final = 0.1
+
 #: Seconds that a channel must have lived: one that ends sooner is not simply opened again.
 _SHORT_LIFE: Final = 1.0
+
+
+class _NoLeaderYet(Exception):
+    """The first consumer of a queue did not come about."""
+
+    def __init__(self, reason: BackendUnavailable) -> None:
+        self.reason = reason  #: what to raise if it never does
 
 
 class _Consumer:
@@ -93,6 +105,7 @@ class Feed:
         self._opened = 0.0
         self._consumer: _Consumer | None = None
         self._consumers = 0
+        self._has_begun = False  #: whether there ever was a consumer
         self._arrival = asyncio.Event()
         self._changing = asyncio.Lock()  #: held by whoever changes the consumer
         self._returning = asyncio.Lock()  #: held by whoever gives back; taken before the other one
@@ -174,14 +187,25 @@ class Feed:
         return min(_MOST, wanted)
 
     async def _once_more(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Heal what fails since the queue goes in the middle of it."""
+        """Heal what fails since the queue comes or goes in the middle of it."""
         try:
-            await work()
+            await self._patiently(work)
         except BackendError as error:
             if not is_missing(error):
                 raise
             self._declared.forget()
-            await work()
+            await self._patiently(work)
+
+    async def _patiently(self, work: Callable[[], Awaitable[None]]) -> None:
+        left = _BEGINNINGS
+        while True:
+            try:
+                return await work()
+            except _NoLeaderYet as error:
+                left -= 1
+                if not left:
+                    raise error.reason from error.reason.__cause__
+                await asyncio.sleep(_PAUSE)
 
     async def _catch_up(self, hold: Hold, enough: Callable[[], bool] = lambda: False) -> int:
         """Wait for what the broker has sent or is about to send; how many are ready that there is no credit for."""
@@ -241,10 +265,13 @@ class Feed:
         frame = Consume(queue=self._topology.waiting, consumer_tag=consumer.tag)
         try:
             await hold.consume(frame, prefetch)
-        except BaseException:
+        except BaseException as error:
             if self._consumer is consumer:
                 self._consumer = None
+            if isinstance(error, BackendUnavailable) and not self._has_begun and not is_missing(error):
+                raise _NoLeaderYet(error) from error
             raise
+        self._has_begun = True
         self.heard = time.monotonic()
         self._arm()
 
@@ -290,7 +317,8 @@ class Feed:
         self.is_exhausted = False
         self.buffer.clear()
         # A queue that is missing is declared anew by whoever meets that.
-        if error is not None and not is_missing(error) and time.monotonic() - self._opened < _SHORT_LIFE:
+        is_short = self._has_begun and time.monotonic() - self._opened < _SHORT_LIFE
+        if error is not None and not is_missing(error) and is_short:
             self.on_failure(translate(error, self._link.place))
         else:
             self.adjust()

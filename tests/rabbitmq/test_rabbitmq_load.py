@@ -207,6 +207,16 @@ async def test_a_queue_that_is_destroyed_while_it_is_declared_works_afterwards(
     assert {each.id for each in sent} >= {*ids(await take(driver, 1))}
 
 
+async def test_a_new_queue_can_be_consumed_by_many_in_the_same_moment(make: Make, server: RabbitServer) -> None:
+    """One of them declares it, and to the others it is there before it has a leader."""
+    backends = [make(server.url) for _ in range(8)]
+    for each in backends:
+        await each.open()
+    for number in range(15):
+        drivers = [each.driver(f"{{mail {number}}}") for each in backends]
+        assert await asyncio.gather(*(each.pop(1, 0.2) for each in drivers)) == [[]] * len(drivers)
+
+
 async def test_what_the_broker_refuses_leaves_no_channel_that_gives_no_answer(make: Make, server: RabbitServer) -> None:
     """Each count of a queue that nobody delays in ends a channel, while others open theirs."""
     backend = make(server.url, timeout_seconds=4)
