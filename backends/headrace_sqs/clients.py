@@ -31,6 +31,9 @@ LONGEST_POLL: Final = 20
 #: Connections that are kept for requests that wait: one for each queue that is waited for. More are made, not kept.
 _KEPT_POLLS: Final = 50
 
+#: What requests to another server than AWS's are signed for where no region is set: an emulator takes any.
+_ANY_REGION: Final = "us-east-1"
+
 #: How often a request is sent at most. botocore pauses in between, for about a second.
 _ATTEMPTS: Final = 3
 
@@ -51,6 +54,8 @@ class Clients:
         inner = botocore.session.get_session()
         inner.register_component("data_loader", _loader())
         session = boto3.Session(botocore_session=inner, region_name=settings.region)
+        if session.region_name is None and settings.endpoint_url is not None:
+            session = boto3.Session(botocore_session=inner, region_name=_ANY_REGION)
         timeout = settings.timeout_seconds
         self.calls: Final = self._made(
             session,

@@ -10,7 +10,8 @@ from msgspec import Meta
 class SqsSettings:
     """Where the queues are. Credentials are no options: boto3 finds them where it always does."""
 
-    #: As in ``eu-central-1``. Without it boto3 looks where it looks for credentials.
+    #: As in ``eu-central-1``. Without it boto3 looks where it looks for credentials; with an ``endpoint_url`` none is
+    #: needed.
     region: str | None = None
     #: Something else than AWS that speaks its protocol: an emulator, or a VPC's endpoint.
     endpoint_url: str | None = None

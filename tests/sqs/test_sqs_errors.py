@@ -124,6 +124,15 @@ async def test_a_missing_region_is_told_at_once(make: Make, monkeypatch: pytest.
         await make().open()
 
 
+async def test_an_emulator_needs_no_region(make: Make, server: MotoServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_DEFAULT_REGION")
+    backend = make(endpoint_url=server.url)
+    await backend.open()
+    driver = backend.driver("{mail}")
+    assert await driver.push([message("sent")]) == ["sent"]
+    await driver.destroy()
+
+
 async def test_a_region_that_is_misspelt_is_told_at_once(make: Make) -> None:
     with pytest.raises(BackendError, match="'eu-centrall-1'"):
         await make(region="eu-centrall-1", timeout_seconds=1).open()
