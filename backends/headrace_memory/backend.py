@@ -24,6 +24,7 @@ CAPABILITIES: Final = Capabilities(
     cancel=True,
     selective=ALL_CHANNELS - {"reserved"},
     wait_ready=True,
+    store=True,
 )
 
 

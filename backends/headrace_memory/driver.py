@@ -28,6 +28,10 @@ class MemoryDriver(Driver):
         with self._lock:
             return self._queue.push(messages)
 
+    async def store(self, messages: Sequence[Message], channel: RestingChannel) -> list[str]:
+        with self._lock:
+            return self._queue.store(messages, channel)
+
     async def pop(self, limit: int, wait: float) -> list[Delivery]:
         if limit <= 0:
             return []

@@ -177,6 +177,19 @@ class Queue:
             self._line.append((now, entry.seq, number, entry))
         return message.id
 
+    def store(self, messages: Iterable[Message], channel: RestingChannel) -> list[str]:
+        """`Driver.store`."""
+        now = self.tick()
+        stored: list[str] = []
+        for message in messages:
+            stored.append(message.id)
+            if message.id not in self._entries:
+                resting = msgspec.structs.replace(message, delay=0.0, on_duplicate="replace")
+                self._entries[message.id] = entry = _Entry(resting, next(self._numbers), now, now)
+                self._counts["waiting"] += 1  # where an entry is born, and `_enter` finds it
+                self._rest(entry, channel, now)
+        return stored
+
     def pop(self, limit: int, lease_seconds: float) -> list[Delivery]:
         now = self.tick()
         until = now + lease_seconds

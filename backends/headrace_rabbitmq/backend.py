@@ -23,6 +23,7 @@ from headrace.errors import BackendError, BackendUnavailable
 from headrace_rabbitmq.connections.place import Place
 from headrace_rabbitmq.driver import MAX_BATCH, RabbitDriver
 from headrace_rabbitmq.lane import Lane
+from headrace_rabbitmq.lending import LENT
 from headrace_rabbitmq.management import Management
 from headrace_rabbitmq.opened import Opened
 from headrace_rabbitmq.settings import RabbitSettings
@@ -46,6 +47,8 @@ CAPABILITIES: Final = Capabilities(
     peek=_SHOWN,
     selective=_SHOWN,
     wait_ready=True,
+    store=True,
+    lend=LENT,
 )
 
 #: Quorum queues keep a time to live, and dead-letter at least once, from this version on.

@@ -49,6 +49,7 @@ class _More(msgspec.Struct, omit_defaults=True, frozen=True, gc=False):
     deliveries: Count = 0  #: that ended unsettled before the message was published anew, though nobody had written it
     id: str | None = None
     name: str | None = None
+    due: float | None = None  #: seconds since the epoch, by the clock of whoever delayed it
 
 
 _encoder: Final = msgspec.json.Encoder()
@@ -68,11 +69,14 @@ class Parcel(NamedTuple):
     body: bytes
 
 
-def properties(message: Message, deliveries: int = 0) -> Basic.Properties:
-    """A message but for its body. Its delay is no part of it; ``deliveries``: that have ended unsettled so far."""
+def properties(message: Message, deliveries: int = 0, due: float | None = None) -> Basic.Properties:
+    """A message but for its body. Its delay is no part of it; ``deliveries``: that have ended unsettled so far.
+
+    ``due``: when its delay is over, in seconds since the epoch.
+    """
     found = Basic.Properties(message_id=message.id, message_type=message.name, delivery_mode=_PERSISTENT)
     long_id, long_name = len(message.id) * 4 > _SHORT, len(message.name) * 4 > _SHORT  # a character has at most four
-    more = _More(message.attempt, message.deaths, message.headers, message.note, deliveries)
+    more = _More(message.attempt, message.deaths, message.headers, message.note, deliveries, due=due)
     if long_id:
         found.message_id = hashlib.sha256(message.id.encode()).hexdigest()  # an unroutable one comes back by it
         more = msgspec.structs.replace(more, id=message.id)
@@ -89,7 +93,7 @@ def received(delivered: DeliveredMessage) -> tuple[Message, int]:
     """A message as it was received, whoever published it, and how many deliveries before this one ended unsettled."""
     found = delivered.header.properties
     headers = found.headers or {}
-    more = _read(headers[_HEADER]) if _HEADER in headers else _NOTHING
+    more = _more(headers)
     message = Message(
         id=more.id or found.message_id or uuid.uuid4().hex,
         name=more.name or found.message_type or "",
@@ -101,6 +105,15 @@ def received(delivered: DeliveredMessage) -> tuple[Message, int]:
     )
     counts = (headers.get(name) for name in _DELIVERIES)
     return message, more.deliveries + max((each for each in counts if isinstance(each, int) and each > 0), default=0)
+
+
+def due(delivered: DeliveredMessage) -> float | None:
+    """When the delay of a message is over, in seconds since the epoch, by the clock of whoever delayed it."""
+    return _more(delivered.header.properties.headers or {}).due
+
+
+def _more(headers: FieldTable) -> _More:
+    return _read(headers[_HEADER]) if _HEADER in headers else _NOTHING
 
 
 def _read(value: Any) -> _More:

@@ -7,6 +7,7 @@ from headrace.driver import Channel, Delivery, Driver, Info, Message, Page, Rest
 from headrace.errors import BackendError
 from headrace_rabbitmq.codec import received
 from headrace_rabbitmq.lane import Lane
+from headrace_rabbitmq.lending import LENT
 from headrace_rabbitmq.thread import LoopThread
 from headrace_rabbitmq.unpopped import Delivered
 
@@ -30,6 +31,11 @@ class RabbitDriver(Driver):
     async def delay(self, messages: Sequence[Message]) -> list[str | BackendError]:
         return await self.push(messages)
 
+    async def store(self, messages: Sequence[Message], channel: RestingChannel) -> list[str | BackendError]:
+        thread, lane = self._lane()
+        errors = await thread.call(lane.store(messages, channel))
+        return [each.id if error is None else error for each, error in zip(messages, errors, strict=True)]
+
     # Handing out.
 
     async def pop(self, limit: int, wait: float) -> list[Delivery]:
@@ -45,6 +51,12 @@ class RabbitDriver(Driver):
     async def wait_ready(self, seconds: float) -> bool:
         _, lane = self._lane()
         return await lane.intake.wait_ready(seconds)
+
+    async def lend(self, channel: Channel, limit: int) -> list[Delivery]:
+        if channel not in LENT:
+            raise NotImplementedError("what is reserved is in the hands of workers")
+        thread, lane = self._lane()
+        return await thread.call(lane.lend(channel, min(limit, MAX_BATCH))) if limit > 0 else []
 
     # Settling.
 

@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from headrace.driver import Channel, Info, Message, RestingChannel, Result, Settled
+from headrace.driver import Channel, Delivery, Info, Message, RestingChannel, Result, Settled
 from headrace.errors import BackendError
 from headrace_rabbitmq.connections.link import Link
 from headrace_rabbitmq.desk import Declared, Desk
@@ -12,6 +12,7 @@ from headrace_rabbitmq.feed import Feed
 from headrace_rabbitmq.frames import QueuePurge
 from headrace_rabbitmq.holding import Receipt, settle
 from headrace_rabbitmq.intake import Intake
+from headrace_rabbitmq.lending import Lending
 from headrace_rabbitmq.management import Management
 from headrace_rabbitmq.publishing import Publisher
 from headrace_rabbitmq.resting import Resting
@@ -40,6 +41,7 @@ class Lane:
         self.feed = Feed(consuming, self._declared, topology, self.publisher)
         self.intake = Intake(thread, self.feed)
         self._resting: dict[RestingChannel, Resting] = {}
+        self._lending = Lending(consuming, self._declared, topology)
 
     def resting(self, channel: RestingChannel) -> Resting:
         if channel not in self._resting:
@@ -50,13 +52,22 @@ class Lane:
     def _queue(self, channel: RestingChannel) -> str:
         return self._topology.failed if channel == "failed" else self._topology.timeout
 
+    # Moving here from another queue, and away from here.
+
+    async def store(self, messages: Sequence[Message], channel: RestingChannel) -> list[BackendError | None]:
+        """Publish messages to a resting channel; what kept each from being stored."""
+        return await self.publisher.store(messages, self._queue(channel))
+
+    async def lend(self, channel: Channel, limit: int) -> list[Delivery]:
+        return await self._lending.lend(channel, limit)
+
     # Settling.
 
     async def ack(self, receipts: Sequence[Any]) -> list[Result]:
         results: list[Result] = [Settled.STALE] * len(receipts)
         claimed: list[Receipt] = []
         for at, receipt in enumerate(receipts):
-            if self._claim(receipt):
+            if self._claim(receipt) or self._claim_lent(receipt):
                 results[at] = Settled.DONE
                 claimed.append(receipt)
         await settle(claimed)
@@ -91,6 +102,9 @@ class Lane:
             return False
         return receipt.claim()
 
+    def _claim_lent(self, receipt: Any) -> bool:
+        return isinstance(receipt, Receipt) and self._lending.has_lent(receipt) and receipt.claim()
+
     # Looking and removing.
 
     async def info(self) -> Info:
@@ -122,4 +136,5 @@ class Lane:
 
     async def destroy(self) -> None:
         await self.feed.give_up()
+        self._lending.give_up()
         await self._declared.delete(self._consuming)  # which an alarm does not block

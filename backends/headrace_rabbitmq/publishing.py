@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Final
 
@@ -51,9 +52,9 @@ class Publisher:
 
     def parcel(self, message: Message, queue: str = "", deliveries: int = 0) -> Parcel:
         """A message for a queue, or else for ``waiting`` or the level where its delay begins."""
-        found = properties(message, deliveries)
         if queue or not message.delay:
-            return Parcel("", queue or self._topology.waiting, 0, found, message.body)
+            return Parcel("", queue or self._topology.waiting, 0, properties(message, deliveries), message.body)
+        found = properties(message, deliveries, time.time() + message.delay)
         level = highest_level(message.delay)
         return Parcel(self._topology.level(level), routing_key(message.delay), level, found, message.body)
 

@@ -12,7 +12,6 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 from aiormq.abc import DeliveredMessage
-from pamqp import commands
 
 from headrace.driver import NO_HEADERS, Message, Page
 from headrace.errors import BackendError
@@ -20,106 +19,14 @@ from headrace_rabbitmq.codec import received
 from headrace_rabbitmq.connections.link import Link
 from headrace_rabbitmq.desk import Declared
 from headrace_rabbitmq.errors import FOREIGN
-from headrace_rabbitmq.frames import Consume
-from headrace_rabbitmq.holding import Hold, Receipt, settle
+from headrace_rabbitmq.holding import Hold
 from headrace_rabbitmq.publishing import Publisher
+from headrace_rabbitmq.reading import WINDOW, Reader
 from headrace_rabbitmq.topology import Topology
-
-#: Messages that are taken, or moved, at a time: no answer stands behind more than that.
-_WINDOW: Final = 250
-
-#: Seconds without a message after which the broker is asked for a sign of life, and whether there are more.
-_QUIET: Final = 0.2
 
 #: Seconds for what was given back to be seen again, and between two looks.
 _BACK: Final = 1.0
 _LOOK: Final = 0.005
-
-#: By whose order the broker gives back what several consumers of a channel were given.
-_TAG: Final = "headrace-reader-{:09}"
-
-
-class _Reader:
-    """Takes messages of one queue, the oldest first."""
-
-    def __init__(self, link: Link, hold: Hold, topology: Topology, queue: str) -> None:
-        self._link = link
-        self._hold = hold
-        self._topology = topology
-        self._queue = queue
-        self._consumers = 0
-        self._came: list[DeliveredMessage] = []
-        self._arrival = asyncio.Event()
-        self.left = 0  #: how many there were when it began, but for those that it has taken
-
-    async def count(self) -> int:
-        """How many there are to be taken. Raises `BackendError`."""
-        self.left = await self._ready()
-        return self.left
-
-    def receive(self, delivered: DeliveredMessage) -> None:
-        self._came.append(delivered)
-        self._arrival.set()
-
-    async def _ready(self) -> int:
-        answer = await self._hold.ask(self._topology.declare(self._queue))
-        return answer.message_count or 0
-
-    async def take(self, wanted: int) -> list[DeliveredMessage]:
-        """At most so many, and fewer only if there are no more."""
-        taken: list[DeliveredMessage] = []
-        while window := min(wanted - len(taken), self.left, _WINDOW):
-            part = await self._take(window)
-            taken += part
-            self.left = self.left - len(part) if part else 0
-        return taken
-
-    async def take_in_order(self, wanted: int, count: int) -> list[DeliveredMessage]:
-        """At least so many of ``count`` that there are, and all that were ever given back.
-
-        Those stand first, and what is given back once more stands behind the others of them.
-        """
-        taken = await self.take(wanted)
-        while taken and len(taken) < count and received(taken[-1])[1]:
-            more = await self.take(min(_WINDOW, count - len(taken)))
-            if not more:
-                break
-            taken += more
-        return taken
-
-    async def _take(self, wanted: int) -> list[DeliveredMessage]:
-        self._consumers += 1
-        tag = _TAG.format(self._consumers)
-        await self._hold.consume(Consume(queue=self._queue, consumer_tag=tag), wanted)
-        while len(self._came) < wanted and await self._comes_more():
-            pass
-        await self._hold.ask(commands.Basic.Cancel(consumer_tag=tag))
-        taken, self._came = self._came, []
-        return taken
-
-    async def _comes_more(self) -> bool:
-        """Wait for another message; false if none comes though the broker answers, and those counted are elsewhere.
-
-        A large one takes its time, a busy broker too, and a cluster may send messages by another way than its
-        answers. What another reader has taken comes when that gives it back, or never.
-        """
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._link.timeout
-        while True:
-            self._arrival.clear()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_QUIET):
-                    await self._arrival.wait()
-                    return True
-            before = len(self._came)
-            await self._ready()
-            if len(self._came) > before:
-                return True
-            if loop.time() > deadline:
-                return False
-
-    async def remove(self, delivered: Collection[DeliveredMessage]) -> None:
-        await settle([Receipt(self._hold, each.delivery_tag or 0) for each in delivered])
 
 
 class Resting:
@@ -154,7 +61,7 @@ class Resting:
                 return await self._move(reader, chosen[:limit])
             left = count if limit is None else min(count, limit)
             moved = 0
-            while taken := await reader.take(min(left, _WINDOW)):
+            while taken := await reader.take(min(left, WINDOW)):
                 moved += await self._move(reader, taken)
                 left -= len(taken)
             return moved
@@ -166,7 +73,7 @@ class Resting:
             await reader.remove(chosen)
             return len(chosen)
 
-    async def _move(self, reader: _Reader, taken: Sequence[DeliveredMessage]) -> int:
+    async def _move(self, reader: Reader, taken: Sequence[DeliveredMessage]) -> int:
         if not taken:
             return 0
         results = await self._publisher.store([_afresh(received(each)[0]) for each in taken])
@@ -178,12 +85,12 @@ class Resting:
         return len(stored)
 
     @asynccontextmanager
-    async def _reading(self) -> AsyncIterator[tuple[_Reader, int]]:
+    async def _reading(self) -> AsyncIterator[tuple[Reader, int]]:
         """A reader, and how many messages there are. What it has not removed goes back afterwards."""
         async with self._lock:
             await self._declared.ensure(self._queue)
             hold = Hold(self._link, self._queue)
-            reader = _Reader(self._link, hold, self._topology, self._queue)
+            reader = Reader(hold, self._topology.declare(self._queue), self._link.timeout)
             await hold.open(reader.receive)
             try:
                 yield reader, await reader.count()
@@ -202,7 +109,7 @@ class Resting:
                     await asyncio.sleep(_LOOK)
 
 
-async def _chosen(reader: _Reader, count: int, ids: Collection[str]) -> list[DeliveredMessage]:
+async def _chosen(reader: Reader, count: int, ids: Collection[str]) -> list[DeliveredMessage]:
     """Those of these ids, the oldest first."""
     wanted = set(ids)
     return [each for each in await reader.take(count) if received(each)[0].id in wanted]

@@ -20,6 +20,10 @@ the word decides::
     exchange .delay.03 ──1──▶ queue .delay.03 (8 ms) ──expired──▶ {mail}
         └──0──▶ {mail}
 
+The key says how long a message stays in all, and the queue where it is how much of that is still to come; since when
+it is there nobody says. For whoever moves it elsewhere it has a header with the time when it is due, by the clock of
+whoever delayed it; nothing else goes by that.
+
 Every message of a queue stays equally long, so none is held up by one before it, and each level
 is a durable quorum queue. The idea is NServiceBus's. A level is declared, targets first, when a
 delay first needs it. Off-burst, a delay is exact to some milliseconds for each bit that is set.
@@ -160,3 +164,10 @@ def highest_level(seconds: float) -> int:
 def routing_key(seconds: float) -> str:
     """A delay as the words that lead a message through the levels."""
     return ".".join(f"{steps(seconds):0{HIGHEST - LOWEST + 1}b}")
+
+
+def remaining(key: str, level: int) -> tuple[float, float]:
+    """Seconds that a message of a level's queue has to go, by its routing key: at least, and at most."""
+    below = "".join(key.split(".")[HIGHEST - level + 1 :])
+    least = int(below, 2) * SHORTEST if below and set(below) <= {"0", "1"} else 0.0
+    return least, least + 2**level / 1000

@@ -32,6 +32,7 @@ CAPABILITIES: Final = Capabilities(
     cancel=True,
     selective=ALL_CHANNELS - {"reserved"},
     wait_ready=True,
+    store=True,
 )
 
 #: Scripts with flags came with this version: without them a full server could not be drained.

@@ -105,6 +105,16 @@ class RedisDriver(Driver):
 
         return await _in_parts(messages, send)
 
+    async def store(self, messages: Sequence[Message], channel: RestingChannel) -> list[str | BackendError]:
+        async def send(part: Sequence[Message]) -> list[str]:
+            arguments: list[bytes] = []
+            for message in part:
+                arguments += id_bytes(message.id), pack(message)
+            await self._run(scripts.REST, arguments, channel=channel, repeatable=True, confirmed=True)
+            return [message.id for message in part]
+
+        return await _in_parts(messages, send)
+
     # Handing out.
 
     async def pop(self, limit: int, wait: float) -> list[Delivery]:

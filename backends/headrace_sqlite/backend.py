@@ -36,6 +36,7 @@ CAPABILITIES: Final = Capabilities(
     cancel=True,
     selective=ALL_CHANNELS - {"reserved"},
     wait_ready=True,
+    store=True,
 )
 
 

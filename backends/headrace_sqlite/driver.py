@@ -49,6 +49,12 @@ class SqliteDriver(Driver):
     async def delay(self, messages: Sequence[Message]) -> list[str | BackendError]:
         return await self.push(messages)
 
+    async def store(self, messages: Sequence[Message], channel: RestingChannel) -> list[str | BackendError]:
+        session, queue = await self._open()
+        return await session.transactions.submit(
+            lambda connection, now: statements.store(connection, queue, now, messages, channel), durable=True
+        )
+
     async def pop(self, limit: int, wait: float) -> list[Delivery]:
         if limit <= 0:
             return []

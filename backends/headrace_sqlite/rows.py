@@ -85,12 +85,12 @@ def is_plain(message: Message) -> bool:
     )
 
 
-def all_values(message: Message, due: int) -> tuple[Any, ...]:
-    """The values of `ALL_COLUMNS`."""
+def all_values(message: Message, due: int, *, pending: bool = True) -> tuple[Any, ...]:
+    """The values of `ALL_COLUMNS`. Only what is ``pending`` owns its key."""
     key = message.unique_key
     plain = (due, message.id, message.name, message.body)
     extra = (message.attempt, message.deaths, key, headers_text(message.headers), note_text(message.note))
-    return (*plain, 0 if key is None else 1, *extra)
+    return (*plain, int(pending and key is not None), *extra)
 
 
 def chunks(values: Sequence[Sequence[Any]]) -> Iterator[tuple[str, list[Any]]]:

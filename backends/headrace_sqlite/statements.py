@@ -7,8 +7,11 @@ remembers anything.
 
 import secrets
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, Final, TypeAlias
+
+import msgspec
 
 from headrace.driver import Channel, Delivery, Info, Message, Page, RestingChannel, Settled
 from headrace.errors import BackendError
@@ -37,8 +40,8 @@ _OLDEST: Final = f"WHERE {_PENDING} AND due <= :now ORDER BY due, seq LIMIT :lim
 _SPAN: Final = 8
 
 _INSERT: Final = (
-    "WITH new ({columns}) AS (VALUES {values}) INSERT INTO message (queue, {columns}) "
-    "SELECT {queue}, {columns} FROM new WHERE true ON CONFLICT (queue, id) DO NOTHING"
+    "WITH new ({columns}) AS (VALUES {values}) INSERT INTO message (queue, state, {columns}) "
+    "SELECT {queue}, {state}, {columns} FROM new WHERE true ON CONFLICT (queue, id) DO NOTHING"
 )
 
 
@@ -57,33 +60,48 @@ def number_of(connection: sqlite3.Connection, prefix: str) -> int:
 def push(connection: sqlite3.Connection, queue: int, now: int, messages: Sequence[Message]) -> list[str | BackendError]:
     """`Driver.push` and `Driver.delay`: a message's own ``delay`` decides when it is due."""
     if any(message.unique_key is not None for message in messages):
-        return [_push_one(connection, queue, now, message) for message in messages]
+        return [_one(connection, each, partial(_push_one, connection, queue, now, each)) for each in messages]
     try:
         _insert(connection, queue, now, messages)
     except (UnicodeError, sqlite3.DataError):
         # One that no database could take, perhaps. What is stored already is left alone.
-        return [_push_one(connection, queue, now, message) for message in messages]
+        return [_one(connection, each, partial(_push_one, connection, queue, now, each)) for each in messages]
     return [message.id for message in messages]
 
 
-def _insert(connection: sqlite3.Connection, queue: int, now: int, messages: Sequence[Message]) -> None:
+def store(
+    connection: sqlite3.Connection, queue: int, now: int, messages: Sequence[Message], channel: RestingChannel
+) -> list[str | BackendError]:
+    """`Driver.store`."""
+    state = _STATE[channel]
+    resting = [msgspec.structs.replace(each, delay=0.0) if each.delay else each for each in messages]
+    try:
+        _insert(connection, queue, now, resting, state)
+    except (UnicodeError, sqlite3.DataError):
+        return [_one(connection, each, partial(_insert, connection, queue, now, [each], state)) for each in resting]
+    return [message.id for message in messages]
+
+
+def _insert(connection: sqlite3.Connection, queue: int, now: int, messages: Sequence[Message], state: int = 0) -> None:
     due = [now + microseconds(message.delay) if message.delay > 0 else now for message in messages]
     columns, values = rows.PLAIN_COLUMNS, list[tuple[Any, ...]]()
     if all(map(rows.is_plain, messages)):
         values = [(at, message.id, message.name, message.body) for at, message in zip(due, messages, strict=True)]
     else:
         columns = rows.ALL_COLUMNS
-        values = [rows.all_values(message, at) for at, message in zip(due, messages, strict=True)]
+        pending = state == 0
+        values = [rows.all_values(message, at, pending=pending) for at, message in zip(due, messages, strict=True)]
     for places, parameters in rows.chunks(values):
-        connection.execute(_INSERT.format(queue=queue, columns=columns, values=places), parameters)
+        statement = _INSERT.format(queue=queue, state=state, columns=columns, values=places)
+        connection.execute(statement, parameters)
 
 
-def _push_one(connection: sqlite3.Connection, queue: int, now: int, message: Message) -> str | BackendError:
+def _one(connection: sqlite3.Connection, message: Message, store: Callable[[], str | None]) -> str | BackendError:
     """Store or refuse one message; what it would have replaced stays if it is refused."""
     result: str | BackendError
     connection.execute("SAVEPOINT one")
     try:
-        result = _store(connection, queue, now, message)
+        result = store() or message.id
     except (UnicodeError, sqlite3.DataError) as error:
         connection.execute("ROLLBACK TO one")
         result = BackendError(f"message {message.id!r} does not fit into a row: {error}")
@@ -92,7 +110,7 @@ def _push_one(connection: sqlite3.Connection, queue: int, now: int, message: Mes
     return result
 
 
-def _store(connection: sqlite3.Connection, queue: int, now: int, message: Message) -> str:
+def _push_one(connection: sqlite3.Connection, queue: int, now: int, message: Message) -> str:
     if message.unique_key is not None:
         held = "SELECT 1 FROM message WHERE queue = ? AND id = ?"
         if connection.execute(held, (queue, message.id)).fetchone():

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Final
 
-from headrace.driver import CONTRACT, Backend, Capabilities
+from headrace.driver import ALL_CHANNELS, CONTRACT, Backend, Capabilities
 from headrace.errors import BackendUnavailable
 from headrace_sqs.codec import LARGEST, RESERVE
 from headrace_sqs.driver import RESTING, SqsDriver
@@ -31,6 +31,8 @@ CAPABILITIES: Final = Capabilities(
     peek=frozenset(RESTING),
     selective=frozenset(RESTING),
     flush=frozenset({"waiting", *RESTING}),
+    store=True,
+    lend=ALL_CHANNELS - {"reserved"},
 )
 
 

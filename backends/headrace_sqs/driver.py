@@ -12,7 +12,7 @@ import msgspec
 
 from headrace.driver import Channel, Delivery, Driver, Info, Message, Page, RestingChannel, Result, Settled
 from headrace.errors import BackendError
-from headrace_sqs.batches import Outcome, Refused
+from headrace_sqs.batches import TEN, Outcome, Refused
 from headrace_sqs.clock import now, whole
 from headrace_sqs.codec import NOTE, Parcel, pack_with_room
 from headrace_sqs.delays import next_hop, parcel, remaining
@@ -21,7 +21,7 @@ from headrace_sqs.names import Names
 from headrace_sqs.opened import Opened
 from headrace_sqs.receipts import LONGEST_LEASE, Receipt
 from headrace_sqs.service import Received, Service
-from headrace_sqs.sweeping import look, pick, sweep
+from headrace_sqs.sweeping import look, pick, receive_round, sweep
 
 _RESTING: Final[tuple[RestingChannel, ...]] = get_args(RestingChannel)
 
@@ -61,8 +61,31 @@ class SqsDriver(Driver):
     async def delay(self, messages: Sequence[Message]) -> Sequence[str | BackendError]:
         return await self.push(messages)
 
+    async def store(self, messages: Sequence[Message], channel: RestingChannel) -> Sequence[str | BackendError]:
+        parcels = [pack_with_room(each) for each in messages]
+        errors = await self._service.to_its_end(self._service.send(self._names.of(channel), parcels))
+        return [each.id if error is None else error for each, error in zip(messages, errors, strict=True)]
+
     async def pop(self, limit: int, wait: float) -> Sequence[Delivery]:
         return await self._opened().inbox(self._names.main, self._lease).pop(limit, wait)
+
+    async def lend(self, channel: Channel, limit: int) -> Sequence[Delivery]:
+        if channel == "reserved":
+            raise NotImplementedError("what is reserved is in the hands of workers")
+        name = self._names.of(channel) if channel in ("failed", "timeout") else self._names.main
+        return await self._service.to_its_end(self._lend(name, limit)) if limit > 0 else []
+
+    async def _lend(self, name: str, limit: int) -> list[Delivery]:
+        """What a queue has at hand. What is not due yet has come of a hop, which counts for nothing."""
+        service, main = self._service, self._names.main
+        era, requests = service.era(main), min(service.settings.receivers, math.ceil(limit / TEN))
+        lent: list[Delivery] = []
+        for each in await receive_round(service, name, requests, limit, self._lease):
+            left = remaining(each)
+            message = msgspec.structs.replace(each.unpacked.message, delay=left) if left else each.unpacked.message
+            receipt = Receipt(name, each.handle, each.reserved, self._lease, era)
+            lent.append(Delivery(message, receipt, each.count if name == main and not left else 1))
+        return lent
 
     # Settling.
 
@@ -71,7 +94,8 @@ class SqsDriver(Driver):
 
     async def _ack(self, receipts: Sequence[Any]) -> list[Result]:
         results: list[Result] = [Settled.STALE] * len(receipts)
-        await self._delete(receipts, self._claimed(receipts), results)
+        for name in self._names.all():  # what was lent is of any of them
+            await self._delete(name, receipts, self._claimed(name, receipts), results)
         return results
 
     async def retry(self, pairs: Sequence[tuple[Any, Message]]) -> Sequence[Result]:
@@ -87,7 +111,7 @@ class SqsDriver(Driver):
         """Send, then delete. What was sent once is only deleted when a caller tries again."""
         receipts = [receipt for receipt, _ in moves]
         results: list[Result] = [Settled.STALE] * len(moves)
-        claimed = self._claimed(receipts)
+        claimed = self._claimed(self._names.main, receipts)
         unsent = [place for place in claimed if not receipts[place].is_copied]
         errors = await self._service.send(to, [moves[place][1] for place in unsent])
         for place, error in zip(unsent, errors, strict=True):
@@ -95,16 +119,18 @@ class SqsDriver(Driver):
             if error is not None:
                 receipts[place].release()
                 results[place] = error
-        await self._delete(receipts, [place for place in claimed if receipts[place].is_copied], results)
+        copied = [place for place in claimed if receipts[place].is_copied]
+        await self._delete(self._names.main, receipts, copied, results)
         return results
 
-    def _claimed(self, receipts: Sequence[Any]) -> list[int]:
-        main = self._names.main
-        return [place for place, each in enumerate(receipts) if isinstance(each, Receipt) and each.claim(main)]
+    def _claimed(self, name: str, receipts: Sequence[Any]) -> list[int]:
+        return [place for place, each in enumerate(receipts) if isinstance(each, Receipt) and each.claim(name)]
 
-    async def _delete(self, receipts: Sequence[Receipt], places: Sequence[int], results: list[Result]) -> None:
+    async def _delete(
+        self, name: str, receipts: Sequence[Receipt], places: Sequence[int], results: list[Result]
+    ) -> None:
         """End the deliveries that were claimed, and enter their results."""
-        outcomes = await self._service.delete(self._names.main, [receipts[place].handle for place in places])
+        outcomes = await self._service.delete(name, [receipts[place].handle for place in places])
         for place, outcome in zip(places, outcomes, strict=True):
             results[place] = result = _result(outcome)
             if isinstance(result, BackendError):
@@ -117,11 +143,16 @@ class SqsDriver(Driver):
 
     async def _extend(self, receipts: Sequence[Any], seconds: int) -> list[Result]:
         results: list[Result] = [Settled.STALE] * len(receipts)
-        main = self._names.main
+        for name in self._names.all():
+            await self._hide(name, receipts, seconds, results)
+        return results
+
+    async def _hide(self, name: str, receipts: Sequence[Any], seconds: int, results: list[Result]) -> None:
+        """Extend the deliveries that are of one queue, and enter their results."""
         began = now()
         hidings: dict[int, tuple[str, int]] = {}
         for place, each in enumerate(receipts):
-            if not isinstance(each, Receipt) or not each.is_valid(main):
+            if not isinstance(each, Receipt) or not each.is_valid(name):
                 continue
             # Less than was asked for at the end of what SQS allows: it would refuse the rest, or all.
             if (hidden := min(seconds, math.floor(each.last - began))) > 0:
@@ -130,12 +161,11 @@ class SqsDriver(Driver):
                 each.deadline = min(each.deadline, began + hidden)
             else:
                 results[place] = BackendError(f"{self._service.place} holds no delivery for more than 12 hours")
-        outcomes = await self._service.hide(main, list(hidings.values()))
+        outcomes = await self._service.hide(name, list(hidings.values()))
         for (place, (_, hidden)), outcome in zip(hidings.items(), outcomes, strict=True):
             results[place] = _result(outcome)
             if results[place] is Settled.DONE:
                 receipts[place].deadline = began + hidden
-        return results
 
     # Resting messages, and those that wait.
 

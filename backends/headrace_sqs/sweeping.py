@@ -34,7 +34,7 @@ async def sweep(service: Service, name: str, work: Work, limit: int | None = Non
     began = service.calls.clock.latest()
     seen: set[str] = set()
     while left is None or left > 0:
-        came = await _round(service, name, requests, left, hidden)
+        came = await receive_round(service, name, requests, left, hidden)
         began = min((began, *(each.hidden for each in came)))
         news = [each for each in came if each.stored <= began and each.key not in seen]
         keys = {each.key for each in news}
@@ -46,7 +46,7 @@ async def sweep(service: Service, name: str, work: Work, limit: int | None = Non
         requests = service.settings.receivers if len(came) == requests * TEN else 1
 
 
-async def _round(service: Service, name: str, requests: int, left: int | None, hidden: int) -> list[Received]:
+async def receive_round(service: Service, name: str, requests: int, left: int | None, hidden: int) -> list[Received]:
     """What some requests bring that do not wait. If that is nothing, and SQS counts some, one that does."""
     sizes = (
         [TEN] * requests if left is None else [min(TEN, left - at) for at in range(0, min(left, requests * TEN), TEN)]

@@ -12,23 +12,37 @@ import socket
 import sys
 import time
 from asyncio.subprocess import DEVNULL, Process
-from typing import Final
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Final, Literal
 
 import msgspec
 
-from headrace.orders import Farewell, Order, Ready
+from headrace.orders import DRAIN, GO, Farewell, LastTaken, Order, Ready, Sign
 
-_reports: Final = msgspec.json.Decoder(Ready | Farewell)
+_reports: Final = msgspec.json.Decoder(Ready | Sign | LastTaken | Farewell)
+
+#: What a process does. ``waiting``: it is ready, and has to wait for its turn.
+State = Literal["starting", "waiting", "working", "stalled", "draining"]
 
 
 class Child:
     """One worker process. Belongs to the event loop that started it."""
 
-    def __init__(self, process: Process, line: socket.socket) -> None:
+    def __init__(self, process: Process, line: socket.socket, name: str) -> None:
         self.process = process
+        self.name = name  #: the queues that it serves
         self.started = time.monotonic()
+        self.started_at = datetime.now(UTC)
         self.ready = asyncio.Event()
+        self.due = asyncio.Event()  #: it has taken the last of its ``max_messages``, or soon will have
+        self.last_taken = asyncio.Event()  #: it has
+        self.stalled = asyncio.Event()  #: set while it is
+        self.problem = ""  #: what is wrong, while it is
         self.farewell: Farewell | None = None  #: once it has ended; ``None`` then: it crashed
+        self.turned: float | None = None  #: when its event loop turned, as far as is known; ``None`` before `GO`
+        self.news: Callable[[], None] = _nobody  #: called when its state may have changed
+        self._draining = False
         self._line = line
         self._said = bytearray()
         asyncio.get_running_loop().add_reader(line, self._hear)
@@ -55,7 +69,7 @@ class Child:
         finally:
             theirs.close()
         ours.setblocking(False)
-        return cls(process, ours)
+        return cls(process, ours, ",".join(order.queues))
 
     @property
     def pid(self) -> int:
@@ -65,8 +79,34 @@ class Child:
     def alive(self) -> bool:
         return self.process.returncode is None
 
+    @property
+    def state(self) -> State:
+        if self.stalled.is_set():
+            return "stalled"
+        if self._draining or self.last_taken.is_set():
+            return "draining"
+        if not self.ready.is_set():
+            return "starting"
+        return "waiting" if self.turned is None else "working"
+
+    @property
+    def silent(self) -> float | None:
+        """Seconds since its last sign of life; ``None`` for one that has not begun to work."""
+        return None if self.turned is None or not self.ready.is_set() else time.monotonic() - self.turned
+
+    def is_stalled(self, problem: str) -> None:
+        """It was found to be stuck, by itself or by us; ``problem`` is how."""
+        self.problem = problem
+        if not self.stalled.is_set():
+            self.stalled.set()
+            self.news()
+
     def say(self, word: bytes) -> None:
         """Send `GO` or `DRAIN`; to one that has ended, nothing."""
+        if word == GO:
+            self.turned = time.monotonic()
+        elif word == DRAIN:
+            self._draining = True
         with contextlib.suppress(OSError):
             self._line.send(word)
 
@@ -104,11 +144,33 @@ class Child:
         for line in lines:
             # What a handler wrote on a descriptor that is not its own is no report.
             with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError):
-                report = _reports.decode(line)
-                if isinstance(report, Farewell):
-                    self.farewell = report
+                self._heed(_reports.decode(line))
+
+    def _heed(self, report: Ready | Sign | LastTaken | Farewell) -> None:
+        match report:
+            case Ready():
+                self.ready.set()
+                if self.turned is not None:
+                    # It was told to go before, and begins only now.
+                    self.turned = time.monotonic()
+            case Sign():
+                self.turned = time.monotonic() - report.silent
+                if report.nearly_done:
+                    self.due.set()
+                if report.problem:
+                    self.is_stalled(report.problem)
                 else:
-                    self.ready.set()
+                    self.stalled.clear()
+            case LastTaken():
+                self.due.set()
+                self.last_taken.set()
+            case Farewell():
+                self.farewell = report
+        self.news()
+
+
+def _nobody() -> None:
+    """Whom a process' news are told before it has an owner."""
 
 
 def describe_status(status: int) -> str:

@@ -1,42 +1,34 @@
 """One queue in a worker: running its deliveries, and deciding what becomes of each.
 
 Owns the way of a delivery from pop to the verb that settles it: ack, retry or fail. How
-many are taken, and when, is decided for the whole group in ``worker.py``.
+many are taken, and when, is decided for the whole group in ``intake.py``; how that verb reaches
+the backend stands in ``settling.py``.
 """
 
 import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from headrace.availability import Availability
-from headrace.batching import Batcher
 from headrace.context import set_current
 from headrace.delays import after_hop, is_hop, split
-from headrace.driver import Channel, Driver, Message, Note, RestingChannel, Result, Settled
-from headrace.errors import (
-    BackendError,
-    BackendUnavailable,
-    ConfigError,
-    Drop,
-    JobError,
-    JobTimeout,
-    Retry,
-    UnknownJob,
-    WorkerDied,
-)
+from headrace.driver import Driver, Message, Note, RestingChannel
+from headrace.errors import ConfigError, Drop, JobError, JobTimeout, Retry, UnknownJob, WorkerDied
 from headrace.events import AfterHandle, BeforeHandle, FailedHandle, LeaseLost, RetryHandle, TimeoutHandle
 from headrace.execution import Execution
 from headrace.job import Job
+from headrace.log_fields import telling_of
 from headrace.notes import note_of
 from headrace.plans import Plans
 from headrace.prefetch import Prefetch
 from headrace.queue import Queue
 from headrace.retry import retry_delay
+from headrace.settling import Move, Settler
 from headrace.signing import UNKNOWN_HEADER
 from headrace.suspects import NotInChild, run_in_child
 
@@ -45,18 +37,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("headrace")
 
-T = TypeVar("T")
-
 #: Longest seconds between two tries at an unknown job: the new worker of a deploy finds it soon.
 _UNKNOWN_LONGEST: Final = 60.0
-
-
-class Move(NamedTuple):
-    """A delivery on its way to another channel."""
-
-    execution: Execution
-    message: Message  #: as it shall be stored
-    then: Callable[[], None] | None  #: called once the move is confirmed
 
 
 class QueueConsumer:
@@ -75,7 +57,6 @@ class QueueConsumer:
         self.pops = availability.caller(f"pop on {name}")
         self.waits = availability.caller(f"wait_ready on {name}")
         self.infos = availability.caller(f"info on {name}")
-        self._settles = {each: availability.caller(f"{each} on {name}") for each in ("ack", "retry", "fail")}
         self.held: set[Execution] = set()  #: popped and not settled: what the lease keeper extends
         self.buffer: deque[Execution] = deque()  #: popped and not started
         self.running: set[Execution] = set()
@@ -86,12 +67,7 @@ class QueueConsumer:
         # Asked once: the answers stand in the way of every single message.
         self._hears_before = bool(self._events.hears(BeforeHandle))
         self._hears_after = bool(self._events.hears(AfterHandle))
-        size = self.capabilities.max_batch
-        self.acks = Batcher(self._send_acks, size)
-        self.retries = Batcher(self._send_retries, size)
-        self.failures = Batcher(self._send_failures, size)
-        self.timeouts = Batcher(self._send_timeouts, size)
-        self.batchers: tuple[Batcher[Any], ...] = (self.acks, self.retries, self.failures, self.timeouts)
+        self.settler = Settler(self)
 
     @property
     def pop_timeout(self) -> float:
@@ -113,7 +89,7 @@ class QueueConsumer:
     def idle(self) -> bool:
         """Whether nothing of this queue is in this worker's hands, but for handlers past their timeout."""
         late = all(each.timed_out for each in self.running)
-        return late and not self.held and all(each.idle for each in self.batchers)
+        return late and not self.held and self.settler.idle
 
     # Taking deliveries
 
@@ -143,7 +119,7 @@ class QueueConsumer:
         elif execution.redeliveries >= most:
             execution.suspect = True
             if self.worker.app.config.in_code:
-                self.worker.run_alone(execution)
+                self.worker.alone.add(execution)
             else:
                 self.buffer.append(execution)
         else:
@@ -258,7 +234,7 @@ class QueueConsumer:
     def _done(self, execution: Execution, dropped: str | None = None) -> None:
         """The handler ended well, and in time."""
         execution.settling = True
-        self.acks.add(execution)
+        self.settler.acks.add(execution)
         if self._hears_after:
             seconds = time.monotonic() - execution.started
             self._events.emit(self._event(AfterHandle, execution, seconds=seconds, dropped=dropped))
@@ -284,7 +260,7 @@ class QueueConsumer:
             self._done(execution, error.reason)
         elif isinstance(error, NotInChild):
             logger.warning("%s %s cannot run in a process of its own: %s", execution.message.name, execution.id, error)
-            self.worker.run_alone(execution)
+            self.worker.alone.add(execution)
         else:
             self._failed(execution, error, seconds)
 
@@ -338,7 +314,7 @@ class QueueConsumer:
         def confirmed() -> None:
             if self._events.hears(RetryHandle):
                 told = None if asked is not None else error
-                self._events.emit(self._event(RetryHandle, execution, message=again, error=told, seconds=seconds))
+                self._tell(RetryHandle, execution, message=again, error=told, seconds=seconds)
 
         self._return(execution, again, confirmed)
 
@@ -358,7 +334,7 @@ class QueueConsumer:
 
         def confirmed() -> None:
             if self._events.hears(RetryHandle):
-                self._events.emit(self._event(RetryHandle, execution, message=again, error=error, seconds=0.0))
+                self._tell(RetryHandle, execution, message=again, error=error, seconds=0.0)
 
         self._return(execution, again, confirmed)
 
@@ -371,14 +347,15 @@ class QueueConsumer:
 
         def confirmed() -> None:
             if channel == "timeout":
-                self._events.emit(self._event(TimeoutHandle, execution, message=message, seconds=seconds))
+                self._tell(TimeoutHandle, execution, message=message, seconds=seconds)
                 return
-            self._events.emit(self._event(FailedHandle, execution, message=message, error=error, seconds=seconds))
+            self._tell(FailedHandle, execution, message=message, error=error, seconds=seconds)
             if execution.running_job is not None and type(execution.running_job).failed is not Job.failed:
-                self.worker.call_failed(execution, error)
+                self.worker.failed_calls.call(execution, error)
 
         execution.settling = True
-        (self.timeouts if channel == "timeout" else self.failures).add(Move(execution, message, confirmed))
+        settler = self.settler
+        (settler.timeouts if channel == "timeout" else settler.failures).add(Move(execution, message, confirmed))
 
     def _return(self, execution: Execution, message: Message, then: Callable[[], None] | None = None) -> None:
         """Give a message back, now or later. Deliveries that died are folded into it."""
@@ -386,7 +363,7 @@ class QueueConsumer:
         if message.deaths != execution.redeliveries:
             message = msgspec.structs.replace(message, deaths=execution.redeliveries)
         execution.settling = True
-        self.retries.add(Move(execution, message, then))
+        self.settler.retries.add(Move(execution, message, then))
 
     @staticmethod
     def _note(error: BaseException) -> Note:
@@ -401,113 +378,26 @@ class QueueConsumer:
             **fields,
         )
 
+    def _tell(self, kind: type[Any], execution: Execution, **fields: Any) -> None:
+        """Emit an event of a delivery outside of its run. What listeners log of it says which it was."""
+        with telling_of(execution):
+            self._events.emit(self._event(kind, execution, **fields))
+
     # Settling
 
     async def drain(self) -> None:
         """Wait until everything that was to be settled is."""
-        for batcher in self.batchers:
-            await batcher.drain()
+        await self.settler.drain()
 
-    def abandon(self) -> list[Execution]:
-        """Settle nothing more; what was still to be settled, and comes back by its lease."""
-        left = [item for batcher in self.batchers for item in batcher.abandon()]
-        return [item if isinstance(item, Execution) else item.execution for item in left]
-
-    async def _send_acks(self, batch: Sequence[Execution]) -> None:
-        async def ack(items: Sequence[Execution]) -> Sequence[Result]:
-            return await self.driver.ack([each.delivery.receipt for each in items])
-
-        async for executions, results, repeated in self._settle("ack", batch, ack):
-            for execution, result in zip(executions, results, strict=True):
-                # After a lost answer, stale may only mean that the first try took effect.
-                if result is not Settled.DONE and not repeated:
-                    self._not_settled(execution, result)
-        self._settled(batch)
-
-    async def _send_retries(self, batch: Sequence[Move]) -> None:
-        await self._send_moves("retry", batch, lambda pairs: self.driver.retry(pairs), ("delayed", "waiting"))
-
-    async def _send_failures(self, batch: Sequence[Move]) -> None:
-        await self._send_moves("fail", batch, lambda pairs: self.driver.fail(pairs, "failed"), ("failed",))
-
-    async def _send_timeouts(self, batch: Sequence[Move]) -> None:
-        await self._send_moves("fail", batch, lambda pairs: self.driver.fail(pairs, "timeout"), ("timeout",))
-
-    async def _send_moves(
-        self,
-        verb: str,
-        batch: Sequence[Move],
-        call: Callable[[Sequence[tuple[Any, Message]]], Awaitable[Sequence[Result]]],
-        goals: Sequence[Channel],
-    ) -> None:
-        async def move(items: Sequence[Move]) -> Sequence[Result]:
-            return await call([(each.execution.delivery.receipt, each.message) for each in items])
-
-        async for moves, results, repeated in self._settle(verb, batch, move):
-            for item, result in zip(moves, results, strict=True):
-                if result is Settled.DONE or (repeated and await self._arrived(item, goals)):
-                    if item.then is not None:
-                        item.then()
-                else:
-                    self._not_settled(item.execution, result)
-        self._settled([each.execution for each in batch])
-
-    async def _settle(
-        self, verb: str, items: Sequence[T], call: Callable[[Sequence[T]], Awaitable[Sequence[Result]]]
-    ) -> AsyncIterator[tuple[Sequence[T], Sequence[Result], bool]]:
-        """Send items until each has a result: some of them, theirs, and whether earlier tries may have taken effect.
-
-        An item that alone was out of reach is sent again, as a whole call is.
-        """
-        caller, before = self._settles[verb], False
-        while items:
-
-            async def checked(batch: Sequence[T] = items) -> Sequence[Result]:
-                results = await call(batch)
-                if len(results) != len(batch):
-                    raise BackendError(f"the driver returned {len(results)} results for {len(batch)} items")
-                return results
-
-            results, repeated = await caller.insist(checked)
-            unreached = [place for place, result in enumerate(results) if isinstance(result, BackendUnavailable)]
-            if not unreached:
-                yield items, results, repeated or before
-                return
-            reached = [place for place in range(len(items)) if place not in unreached]
-            yield [items[place] for place in reached], [results[place] for place in reached], repeated or before
-            caller.failed(next(each for each in results if isinstance(each, BackendUnavailable)))
-            await caller.pause()
-            items, before = [items[place] for place in unreached], True
-
-    def _settled(self, batch: Sequence[Execution]) -> None:
+    def settled(self, executions: Sequence[Execution]) -> None:
+        """These are no longer in this worker's hands."""
         indebted = self.indebted
-        self.held.difference_update(batch)
+        self.held.difference_update(executions)
         if indebted and not self.indebted:
             self.worker.has_room()
-
-    async def _arrived(self, move: Move, goals: Sequence[Channel]) -> bool:
-        """Whether a move whose answer was lost took effect, as far as the backend can show it."""
-        for channel in goals:
-            if channel not in self.capabilities.peek:
-                continue
-            try:
-                page = await self.infos.ask(self.driver.peek(channel, 1, ids=[move.message.id]))
-            except Exception:
-                logger.debug("whether %s was moved could not be looked up", move.message.id, exc_info=True)
-                return False
-            if page.messages:
-                return True
-        return False
-
-    def _not_settled(self, execution: Execution, result: Result) -> None:
-        if isinstance(result, BackendError):
-            name, message_id = execution.message.name, execution.message.id
-            logger.error("%s %s could not be settled and comes back when its lease ends: %s", name, message_id, result)
-        else:
-            self.lease_lost(execution)
 
     def lease_lost(self, execution: Execution) -> None:
         """A delivery proved to be no longer ours. Told once."""
         if not execution.lost:
             execution.lost = True
-            self._events.emit(self._event(LeaseLost, execution))
+            self._tell(LeaseLost, execution)

@@ -155,6 +155,8 @@ class Capabilities:
     selective: frozenset[Channel] = frozenset()  #: the channels of which `forget` and `reload` take chosen ids
     flush: frozenset[Channel] = ALL_CHANNELS - {"reserved"}  #: the channels that `Driver.flush` empties
     wait_ready: bool = False  #: `Driver.wait_ready`
+    store: bool = False  #: `Driver.store`
+    lend: frozenset[Channel] = frozenset()  #: the channels that `Driver.lend` hands out from
 
     def as_object(self) -> dict[str, Any]:
         """The fields by name, for JSON: what has no limit is ``None``, channels are a list."""
@@ -168,7 +170,18 @@ class Capabilities:
         self,
         backend: str,
         capability: Literal[
-            "durable", "shared", "ordered", "idempotent", "unique", "peek", "cancel", "selective", "flush", "wait_ready"
+            "durable",
+            "shared",
+            "ordered",
+            "idempotent",
+            "unique",
+            "peek",
+            "cancel",
+            "selective",
+            "flush",
+            "wait_ready",
+            "store",
+            "lend",
         ],
         hint: str = "",
         *,
@@ -238,6 +251,8 @@ class Driver(ABC):
         """Remove the delivered messages for good.
 
         A stale receipt changes nothing, and so does one of another queue; one given twice is stale once.
+        Where leases are ``"connection"``, done may mean sent: if the connection breaks in that moment the
+        message comes once more.
         """
 
     @abstractmethod
@@ -321,6 +336,30 @@ class Driver(ABC):
 
         Lets one worker serve many queues in strict order. May say true once too often.
         Capability ``wait_ready``.
+        """
+        raise NotImplementedError
+
+    async def store(self, messages: Sequence[Message], channel: RestingChannel) -> Sequence[str | BackendError]:
+        """Store messages in ``failed`` or ``timeout`` as they stand: ``attempt``, ``deaths`` and note are kept.
+
+        For what comes from another queue, where it rested. Durable and idempotent as `push` is, with a result
+        for each message as there; but a ``unique_key`` is only kept, and replaces nothing: a message that rests
+        owns none. Their ``delay`` is not looked at. Capability ``store``.
+        """
+        raise NotImplementedError
+
+    async def lend(self, channel: Channel, limit: int) -> Sequence[Delivery]:
+        """Hand out at most ``limit`` messages of a channel, so that they can be moved to another queue.
+
+        For backends that show a message only to whoever takes it. Returns at once: fewer than there are, or none,
+        where the server has them not at hand, or hands out nothing that is delayed before it is due. ``delay`` is
+        what remains of it. `ack` removes a lent message for good, and `extend` prolongs a timed lease. What is not
+        acked is in its channel again when the driver's lease, or the connection, ends. That counts no delivery, and
+        ``count`` is 1; but what waits is counted, and can be given back by `retry`, as what was popped.
+
+        One that falls due meanwhile comes with ``delay`` 0. Where ``waiting`` and ``delayed`` are one place, asking
+        for either hands out of both, and the delay tells which it is. Capability ``lend``, which never has
+        ``reserved``; a channel that it does not have is a `NotImplementedError`.
         """
         raise NotImplementedError
 

@@ -2,7 +2,8 @@
 
 A handler that blocks the worker's event loop, or a batch of slow ones, so loses nothing:
 leases are short, and last as long as the worker lives. A loop that is blocked for longer
-than ``stall_seconds`` counts as dead, and its leases run out.
+than ``stall_seconds`` counts as dead, and its leases run out. What counts as blocked is
+looked for from here, and is defined in `headrace.stalls`.
 """
 
 import asyncio
@@ -10,14 +11,17 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from headrace.driver import Backend, Driver, Settled
 from headrace.execution import Execution
+from headrace.log_fields import about_queue
 
 if TYPE_CHECKING:
+    from headrace.app import Headrace
     from headrace.consumer import QueueConsumer
+    from headrace.stalls import Stalls
 
 logger = logging.getLogger("headrace")
 
@@ -30,20 +34,26 @@ _CLOSE_SECONDS: Final = 5.0
 
 
 class LeaseKeeper:
-    """Extends the leases of what the consumers hold, while their loop shows signs of life."""
+    """Extends the leases of what the consumers hold, while their loop shows signs of life.
+
+    Where no lease needs it, as those that last as long as a connection, it looks for stalls alone.
+    """
 
     def __init__(
         self,
+        app: "Headrace",
         consumers: Sequence["QueueConsumer"],
-        backends: Mapping[str, Backend],
-        beat: Callable[[], float],
+        stalls: "Stalls",
         lost: Callable[[Execution], None],
     ) -> None:
-        """``backends``: by config name, unopened, to be cloned; ``beat``: when the loop last
-        turned, on `time.monotonic`; ``lost``: told on the worker's loop of a lease that is over."""
-        self._consumers = consumers
-        self._backends = backends
-        self._beat = beat
+        """``app``: whose backends are cloned; ``lost``: told on the worker's loop of a lease that is over."""
+        timed = [each for each in consumers if each.capabilities.leases == "timed"]
+        self._interval = min([stalls.interval, *(each.settings.lease_seconds * _LOOK_EVERY for each in timed)])
+        self._backends = {each.settings.backend: app.backend(each.settings.backend) for each in timed}
+        self._by_backend: dict[str, list[QueueConsumer]] = {}
+        for consumer in timed:
+            self._by_backend.setdefault(consumer.settings.backend, []).append(consumer)
+        self._stalls = stalls
         self._lost = lost
         self._home = asyncio.get_running_loop()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -53,7 +63,6 @@ class LeaseKeeper:
         self._failing: set[str] = set()  #: queues whose leases could not be extended the last time
         self._opened: dict[str, Backend] = {}
         self._drivers: dict[str, Driver] = {}
-        self._stalled = False
         self._thread = threading.Thread(target=self._run, name="headrace-leases", daemon=True)
 
     def start(self) -> None:
@@ -83,30 +92,18 @@ class LeaseKeeper:
 
     async def _keep(self) -> None:
         self._task, self._loop = asyncio.current_task(), asyncio.get_running_loop()
-        interval = min(each.settings.lease_seconds for each in self._consumers) * _LOOK_EVERY
-        by_backend: dict[str, list[QueueConsumer]] = {}
-        for consumer in self._consumers:
-            by_backend.setdefault(consumer.settings.backend, []).append(consumer)
         try:
             # The flag is for a stop that came before there was a task to cancel.
             while not self._stopping.is_set():
-                await asyncio.sleep(interval)
-                if self._home_is_alive():
+                if self._stalls.look():
                     # Side by side: one backend that does not answer must not cost the others' leases.
-                    await asyncio.gather(*(self._extend_all(each) for each in by_backend.values()))
+                    await asyncio.gather(*(self._extend_all(each) for each in self._by_backend.values()))
+                await asyncio.sleep(self._interval)
         finally:
             for backend in self._opened.values():
                 with contextlib.suppress(Exception):
                     async with asyncio.timeout(_CLOSE_SECONDS):
                         await backend.close()
-
-    def _home_is_alive(self) -> bool:
-        silent = time.monotonic() - self._beat()
-        stalled = silent > min(each.settings.stall_seconds for each in self._consumers)
-        if stalled and not self._stalled:
-            logger.critical("the event loop has been blocked for %.0f s; its leases are no longer extended", silent)
-        self._stalled = stalled
-        return not stalled
 
     async def _extend_all(self, consumers: Sequence["QueueConsumer"]) -> None:
         """Extend what is due on one backend; what fails is said once, and tried again at the next look."""
@@ -117,7 +114,8 @@ class LeaseKeeper:
                     await self._extend(consumer)
             except Exception as error:
                 if name not in self._failing:
-                    logger.warning("leases of %s cannot be extended, and are tried again: %r", name, error)
+                    text = "leases of %s cannot be extended, and are tried again: %r"
+                    logger.warning(text, name, error, extra=about_queue(name))
                 self._failing.add(name)
             else:
                 self._failing.discard(name)

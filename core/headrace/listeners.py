@@ -27,6 +27,7 @@ from headrace.events import (
     listen,
 )
 from headrace.imports import import_module
+from headrace.log_fields import about_queue
 
 if TYPE_CHECKING:
     from headrace.app import Headrace
@@ -88,11 +89,13 @@ def _log(app: "Headrace") -> Iterator[Listener[Any]]:
 
     @listen(BackendLost)
     def lost(event: BackendLost) -> None:
-        logger.error("the backend of %s is out of reach; trying until it answers: %s", event.queue, event.error)
+        text = "the backend of %s is out of reach; trying until it answers: %s"
+        logger.error(text, event.queue, event.error, extra=about_queue(event.queue))
 
     @listen(BackendBack)
     def back(event: BackendBack) -> None:
-        logger.info("the backend of %s is back; it was out of reach for %.3g s", event.queue, event.seconds)
+        text = "the backend of %s is back; it was out of reach for %.3g s"
+        logger.info(text, event.queue, event.seconds, extra=about_queue(event.queue))
 
     @listen(WorkerStarted, WorkerStopped)
     def worker(event: Event) -> None:
@@ -122,7 +125,7 @@ def _queue_length(app: "Headrace") -> Iterator[Listener[Any]]:
         if waiting is None:
             return
         level = next((level for below, level in _LENGTH_LEVELS if waiting < below), logging.ERROR)
-        logger.log(level, "%s has %d messages waiting", event.queue, waiting)
+        logger.log(level, "%s has %d messages waiting", event.queue, waiting, extra=about_queue(event.queue))
 
     yield length
 

@@ -2,13 +2,16 @@
 
 They are tied by a socket pair, the *line*, of which each holds one end. When the parent is
 gone, by ``kill -9`` too, its end closes, and the child stops as if told to. Down the line go
-single bytes, `GO` and `DRAIN`; up go JSON lines: one `Ready`, and in the end one `Farewell`.
+single bytes, `GO` and `DRAIN`; up go JSON lines: one `Ready`, a `Sign` of life every few seconds,
+and in the end one `Farewell`.
 """
 
 import enum
 from typing import Final
 
 import msgspec
+
+from headrace.logs import LogFormat
 
 #: Begin to take messages. Sent at any time: a process that is not ready yet hears it when it is.
 GO: Final = b"g"
@@ -29,10 +32,26 @@ class Order(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     max_messages: int | None = None
     until_empty: bool = False
     log_level: str = "info"
+    log_format: LogFormat = "plain"
 
 
 class Ready(msgspec.Struct, frozen=True, tag=True):
     """All that the process needs is imported, checked and open. It takes nothing before `GO`."""
+
+
+class Sign(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
+    """The process lives. It may be lost where nobody reads: the next one says the same."""
+
+    silent: float  #: seconds since its event loop last turned
+    problem: str = ""  #: what is wrong, if it is stalled
+    nearly_done: bool = False  #: it will soon have taken the last of its ``max_messages``
+
+
+class LastTaken(msgspec.Struct, frozen=True, tag=True):
+    """The last of its ``max_messages`` has been started; it takes no more, and ends when its handlers have.
+
+    Where nobody reads, it is lost: its end says as much.
+    """
 
 
 class Ending(enum.Enum):
@@ -42,6 +61,7 @@ class Ending(enum.Enum):
     REPLACE = "replace"  #: it has done its share, and there may be more to do
     WRONG = "wrong"  #: it cannot work with this configuration, or on a backend of this kind
     FAILED = "failed"  #: its backend refuses it, or with ``until_empty`` stayed out of reach
+    BROKEN = "broken"  #: what the application does at its start failed, and may not the next time
 
 
 class Farewell(msgspec.Struct, frozen=True, tag=True):
@@ -51,4 +71,4 @@ class Farewell(msgspec.Struct, frozen=True, tag=True):
     """
 
     ending: Ending
-    problem: str = ""  #: with `Ending.WRONG` and `Ending.FAILED`: what it is
+    problem: str = ""  #: with `Ending.WRONG`, `Ending.FAILED` and `Ending.BROKEN`: what it is

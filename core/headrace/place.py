@@ -1,7 +1,8 @@
 """One worker of a group, as one process after another.
 
-Owns when a process is started, and how one takes over from another. Which places there are is
-decided in `headrace.supervisor`; what a process is, stands in `headrace.child`.
+Owns when a process is started, and when one takes over from another. Which places there are is
+decided in `headrace.supervisor`; what a process is, stands in `headrace.child`, and how it is
+started and ended in `headrace.processes`.
 """
 
 import asyncio
@@ -11,15 +12,18 @@ import signal
 import time
 from typing import TYPE_CHECKING, Final
 
-from headrace.child import Child, describe_status
+from headrace.child import Child
 from headrace.errors import BackendError, ConfigError
+from headrace.groups import Group
+from headrace.log_fields import about_queue
 from headrace.memory import resident_mib
-from headrace.orders import DRAIN, GO, STOP_SECONDS, Ending
+from headrace.orders import DRAIN, GO, Ending
+from headrace.processes import Processes
 from headrace.retry import retry_delay
 from headrace.settings import Backoff
 
 if TYPE_CHECKING:
-    from headrace.supervisor import Group, Supervisor
+    from headrace.supervisor import Supervisor
 
 logger = logging.getLogger("headrace")
 
@@ -29,27 +33,28 @@ logger = logging.getLogger("headrace")
 RESTART: Final = Backoff(base=0.1, factor=2, max=30, jitter=0.2)
 #: Seconds of life after which earlier crashes no longer count.
 HEALTHY_SECONDS: Final = 30.0
-#: Seconds beyond their own limit that processes have to end before they are killed.
-KILL_MARGIN: Final = 2.0
-#: Seconds for a successor to import, connect and check what it needs, before it is given up.
-READY_SECONDS: Final = 60.0
 #: Seconds between two tries to replace a worker that is due for it.
 AGAIN_SECONDS: Final = 30.0
-#: Seconds of draining after which it is told that a handler keeps a successor waiting.
-LONG_DRAIN: Final = 60.0
+#: Seconds beyond ``stall_seconds`` in which a process can tell of its stall itself, before its silence is
+#: told of: it looks every few seconds, and knows more.
+SILENCE_MARGIN: Final = 10.0
 
 
 class Place:
     """A place that is to be filled. ``proved``: its group has worked before, with what was configured then."""
 
-    def __init__(self, supervisor: "Supervisor", group: "Group", *, proved: bool = False) -> None:
+    def __init__(self, supervisor: "Supervisor", group: Group, *, proved: bool = False) -> None:
         self.group = group
         self.retired = False
         self._supervisor = supervisor
+        self._processes = Processes(supervisor)
         self._proved = proved
         self._child: Child | None = None  #: the one that works
-        self._successor: Child | None = None  #: is ready, and waits for its turn
+        self._successor: Child | None = None  #: waits for its turn
+        self._preparing: asyncio.Task[None] | None = None  #: starts a successor for one that is nearly done
+        self._replacing = False
         self._wake = asyncio.Event()  #: do not wait any longer between a crash and the next start
+        self._news = asyncio.Event()  #: something may have changed with some process
         self._try_again_at = 0.0
 
     @property
@@ -63,11 +68,42 @@ class Place:
         child, now = self._child, time.monotonic()
         if child is None or not child.ready.is_set() or self._over or now < self._try_again_at:
             return None
+        if self._successor is not None or self._preparing is not None:
+            return None
         if self.group.max_seconds and now - child.started >= self.group.max_seconds:
             return f"process {child.pid} ({self.group.name}) has worked for {self.group.max_seconds:g} s"
         if self.group.max_memory and (mib := resident_mib(child.pid)) > self.group.max_memory:
             return f"process {child.pid} ({self.group.name}) uses {mib:.0f} MiB of memory"
         return None
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is a process in it that has opened its backends."""
+        return self._child is not None and self._child.ready.is_set()
+
+    @property
+    def lacks(self) -> bool:
+        """Whether there is no process in it that takes jobs."""
+        return self._child is None or self._child.state != "working"
+
+    @property
+    def stalled(self) -> bool:
+        """Whether its process is stuck."""
+        return self._child is not None and self._child.stalled.is_set()
+
+    def look_for_life(self) -> None:
+        """Count its process as stalled if that has shown no sign of life for too long; it may be stopped, say."""
+        child = self._child
+        if child is None or self.stalled or child.silent is None:
+            return
+        if child.silent > self.group.stall_seconds + SILENCE_MARGIN:
+            problem = f"it has shown no sign of life for {child.silent:.3g} s"
+            self._log(logging.CRITICAL, "process %d (%s) is stalled: %s", child.pid, self.group.name, problem)
+            child.is_stalled(problem)
+
+    def look_again(self) -> None:
+        """Look whether something is to be done about its process."""
+        self._news.set()
 
     async def fill(self) -> None:
         """Keep it filled until all is to stop, it is retired, or its queues are empty."""
@@ -76,13 +112,12 @@ class Place:
         finally:
             # Whoever gets a successor ready by now is to know that there is no place for it.
             self.retired = True
-            if self._successor is not None:
-                # It has taken nothing yet.
-                await self._dismiss(self._successor)
+            await self._dismiss_successor()
 
     def wake(self) -> None:
         """Look at once what is to be done, rather than when the next process may start."""
         self._wake.set()
+        self._news.set()
 
     def retire(self) -> None:
         """Drain the process, and start no other."""
@@ -91,38 +126,52 @@ class Place:
         if self._child is not None:
             self._child.say(DRAIN)
 
-    async def replace(self, group: "Group") -> bool:
+    async def replace(self, group: Group) -> bool:
         """Put a fresh process into this place, for ``group`` from now on; whether that could be done.
 
         First the fresh one gets ready, and if it cannot, the old one stays. Then the old one
         is drained, with no limit of time, so that no job is interrupted; then the fresh one
         takes over. So no more than the group's processes take jobs at any moment, and one less
-        for as long as the old one has handlers to end.
+        for as long as the old one has handlers to end. Only where another place of the group is
+        without a process as well, the fresh one does not wait for that.
         """
         self._try_again_at = time.monotonic() + AGAIN_SECONDS
+        self._replacing = True
         try:
-            successor = await self._start(group)
-        except OSError as error:
-            logger.error("no process could be started for %s: %s", group.name, error)
-            return False
-        try:
-            problem = await self._get_ready(successor)
-        except BaseException:
-            self._forget(successor)
-            raise
-        if problem is not None or self._over:
-            await self._dismiss(successor)
-            if not self._over:
-                logger.error("%s; what is there goes on as it is", problem)
+            # One that was to follow for another reason may be of other code and configuration.
+            await self._dismiss_successor()
+            successor = await self._started(group)
+        finally:
+            self._replacing = False
+        if successor is None:
             return False
         self.group, self._successor = group, successor
         self.wake()
         if self._child is not None:
             text = "process %d (%s) is ready, and takes over when process %d has ended its handlers"
-            logger.info(text, successor.pid, group.name, self._child.pid)
+            self._log(logging.INFO, text, successor.pid, group.name, self._child.pid)
             self._child.say(DRAIN)
-            await self._until_drained(self._child)
+            await self._processes.until_drained(self._child)
         return True
+
+    async def _started(self, group: Group) -> Child | None:
+        """A process that is ready; ``None`` where there can be none, or all is over, which is told."""
+        try:
+            child = await self._processes.start(group)
+        except OSError as error:
+            self._log(logging.ERROR, "no process could be started for %s: %s", group.name, error)
+            return None
+        try:
+            problem = await self._processes.get_ready(child)
+        except BaseException:
+            self._processes.forget(child)
+            raise
+        if problem is None and not self._over:
+            return child
+        await self._processes.dismiss(child)
+        if not self._over:
+            self._log(logging.ERROR, "%s; what is there goes on as it is", problem)
+        return None
 
     @property
     def _over(self) -> bool:
@@ -140,9 +189,9 @@ class Place:
                 if not self._proved or self._supervisor.until_empty:
                     self._supervisor.refuse(error)
                     return
-                logger.error("%s: %s", self.group.name, error)
+                self._log(logging.ERROR, "%s: %s", self.group.name, error)
             except OSError as error:
-                logger.error("no process could be started for %s: %s", self.group.name, error)
+                self._log(logging.ERROR, "no process could be started for %s: %s", self.group.name, error)
             if self._over or ending is Ending.EMPTY:
                 return
             if ending is Ending.REPLACE or self._successor is not None:
@@ -152,15 +201,18 @@ class Place:
                 crashes = 0
             delay = retry_delay(RESTART, crashes)
             crashes += 1
-            logger.info("the next process for %s starts in %.1f s", self.group.name, delay)
+            self._log(logging.INFO, "the next process for %s starts in %.1f s", self.group.name, delay)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), delay)
+                async with asyncio.timeout(delay):
+                    await self._wake.wait()
 
     async def _run_one(self) -> Ending | None:
-        """Let one process work to its end, and say how it ended; ``None`` if it crashed."""
+        """Let one process work for as long as it has this place, and say how it ended; ``None`` if it crashed."""
+        if self._preparing is not None:
+            await asyncio.wait((self._preparing,))
         child, self._successor = self._successor, None
         if child is None:
-            child = await self._start(self.group)
+            child = await self._processes.start(self.group)
         self._child = child
         try:
             child.say(GO)
@@ -169,75 +221,84 @@ class Place:
             elif self.retired or self._successor is not None:
                 # That came about while this one was being started.
                 child.say(DRAIN)
-            status = await self._ended(child)
+            status = await self._until_vacant(child)
+        except BaseException:
+            self._processes.forget(child)
+            raise
         finally:
             self._proved = self.proved
             self._child = None
-            self._forget(child)
-        if child.farewell is not None:
-            if child.farewell.ending is Ending.WRONG:
-                raise ConfigError(child.farewell.problem)
-            if child.farewell.ending is Ending.FAILED:
-                raise BackendError(child.farewell.problem)
-            return child.farewell.ending
-        if not (self._supervisor.stopping.is_set() and status == -signal.SIGTERM):
-            logger.error("process %d (%s) %s", child.pid, self.group.name, describe_status(status))
-        return None
+            self._supervisor.news()
+        if status is None:
+            leave = self._processes.put_down if child.stalled.is_set() else self._processes.see_off
+            self._supervisor.spawn(leave(child, self.group))
+            return Ending.REPLACE
+        self._processes.forget(child)
+        return self._ending_of(child, status)
 
-    async def _start(self, group: "Group") -> Child:
-        child = await Child.start(self._supervisor.order(group), self._supervisor.stderr)
-        self._supervisor.children.add(child)
-        return child
+    def _ending_of(self, child: Child, status: int) -> Ending | None:
+        """How a process says that it has ended; ``None`` if it crashed. Raises what keeps it from working."""
+        farewell = child.farewell
+        if farewell is None:
+            self._processes.tell_crash(child, status)
+            return None
+        if farewell.ending is Ending.WRONG:
+            raise ConfigError(farewell.problem)
+        if farewell.ending is Ending.FAILED:
+            raise BackendError(farewell.problem)
+        if farewell.ending is Ending.BROKEN:
+            self._log(logging.ERROR, "process %d (%s) cannot work: %s", child.pid, child.name, farewell.problem)
+            return None
+        return farewell.ending
 
-    def _forget(self, child: Child) -> None:
-        self._supervisor.children.discard(child)
-        child.close()
-
-    async def _dismiss(self, child: Child) -> None:
-        """End a process that has taken nothing."""
-        child.signal(signal.SIGTERM)
+    async def _until_vacant(self, child: Child) -> int | None:
+        """Wait until a process has ended, for its status; or until another one is to have its place, ``None``."""
+        ended = asyncio.ensure_future(self._processes.ended(child, self.group))
         try:
-            async with asyncio.timeout(STOP_SECONDS):
-                await child.ended()
-        except TimeoutError:
-            logger.error("process %d (%s) did not end within %g s", child.pid, self.group.name, STOP_SECONDS)
+            while not ended.done():
+                self._news.clear()
+                if self._is_to_go(child):
+                    return None
+                self._prepare(child)
+                news = asyncio.ensure_future(self._news.wait())
+                await asyncio.wait((ended, news), return_when=asyncio.FIRST_COMPLETED)
+                news.cancel()
+            return ended.result()
         finally:
-            self._forget(child)
+            ended.cancel()
 
-    async def _get_ready(self, child: Child) -> str | None:
-        """Wait until a process is ready; if it cannot, or not in time, or all is to stop, why."""
-        waits = [asyncio.ensure_future(each) for each in (child.ready.wait(), child.ended())]
-        stopping = asyncio.ensure_future(self._supervisor.stopping.wait())
+    def _is_to_go(self, child: Child) -> bool:
+        """Whether a process that has not ended is to lose its place."""
+        if self._supervisor.stopping.is_set() or not child.alive:
+            return False
+        awaited = self._successor is not None and self._successor.ready.is_set()
+        if child.stalled.is_set():
+            # It does not hear that it should drain.
+            return awaited or self.retired or self.group.replace_stalled
+        # Only one place of a group waits for the handlers of a process that takes no more.
+        return awaited and child.state == "draining" and self._supervisor.others_lack(self)
+
+    def _prepare(self, child: Child) -> None:
+        """Start a successor for a process that is nearly done, so that it is ready by then."""
+        if child.due.is_set() and not (self._over or self._replacing or self._successor or self._preparing):
+            self._preparing = asyncio.ensure_future(self._start_successor())
+
+    async def _start_successor(self) -> None:
         try:
-            await asyncio.wait((*waits, stopping), timeout=READY_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            self._successor = await self._processes.start(self.group)
+        except OSError as error:
+            # It is tried again when its turn has come.
+            self._log(logging.ERROR, "no process could be started for %s: %s", self.group.name, error)
         finally:
-            for each in (*waits, stopping):
-                each.cancel()
-        name = f"the new process {child.pid} ({self.group.name})"
-        if child.farewell is not None and child.farewell.problem:
-            return f"{name} cannot work: {child.farewell.problem}"
-        if not child.alive:
-            return f"{name} {describe_status(child.process.returncode or 0)} before it was ready"
-        return None if child.ready.is_set() else f"{name} was not ready within {READY_SECONDS:g} s"
+            self._preparing = None
 
-    async def _until_drained(self, child: Child) -> None:
-        try:
-            async with asyncio.timeout(LONG_DRAIN):
-                await child.process.wait()
-        except TimeoutError:
-            text = "process %d (%s) still has handlers to end; its successor waits for them"
-            logger.warning(text, child.pid, self.group.name)
-            await child.process.wait()
+    async def _dismiss_successor(self) -> None:
+        """End who waits for a turn that does not come. It has taken nothing yet."""
+        if self._preparing is not None:
+            await asyncio.wait((self._preparing,))
+        if self._successor is not None:
+            successor, self._successor = self._successor, None
+            await self._processes.dismiss(successor)
 
-    async def _ended(self, child: Child) -> int:
-        """Wait for the end of a process; for as long as it may take, once all are to stop."""
-        limit = self.group.shutdown_timeout + STOP_SECONDS + KILL_MARGIN
-        async with asyncio.TaskGroup() as waits:
-            ended = waits.create_task(child.ended())
-            stopping = waits.create_task(self._supervisor.stopping.wait())
-            await asyncio.wait((ended, stopping), return_when=asyncio.FIRST_COMPLETED)
-            stopping.cancel()
-            if not ended.done() and not (await asyncio.wait((ended,), timeout=limit))[0]:
-                logger.error("process %d (%s) did not end within %g s", child.pid, self.group.name, limit)
-                self._supervisor.kill(child)
-        return ended.result()
+    def _log(self, level: int, text: str, *arguments: object) -> None:
+        logger.log(level, text, *arguments, extra=about_queue(self.group.name))

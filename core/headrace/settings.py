@@ -126,6 +126,7 @@ class QueueSettings:
     enabled: bool = True
     push_timeout: PositiveSeconds = 5.0  #: a push returns or raises within it
     stall_seconds: PositiveSeconds = 300.0  #: how long a handler that blocks the event loop keeps its lease
+    on_stall: Literal["report", "replace"] = "report"  #: what becomes of a worker that is stuck for longer
     unknown_job_seconds: Seconds = 600.0  #: how long a job that no worker knows is handed on, before it fails
     queue_length_seconds: Seconds = 10.0  #: between two `QueueLength` events; 0: never
 
@@ -146,4 +147,4 @@ class TopSettings:
     middleware: tuple[ObjectName, ...] = ()
     lifespan: ObjectName | None = None
     #: What messages are signed with, by the first, and verified with, by any. None: they are not.
-    signing_keys: tuple[SigningKey, ...] = ()
+    signing_keys: tuple[SigningKey, ...] = field(default=(), repr=False)

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from headrace.consumer import QueueConsumer
 from headrace.execution import Execution
+from headrace.log_fields import about
 
 logger = logging.getLogger("headrace")
 
@@ -107,9 +108,9 @@ async def shut_down(
     left = max(GRACE_SECONDS, give_up_at - time.monotonic())
     await stop.unless_hurried(_flush(consumers, callbacks), left, grace=HURRIED_SECONDS)
     for consumer in consumers:
-        for execution in consumer.abandon():
+        for execution in consumer.settler.abandon():
             text = "%s %s: not settled at the end, and comes back by its lease"
-            logger.error(text, execution.message.name, execution.message.id)
+            logger.error(text, execution.message.name, execution.message.id, extra=about(execution))
     await end_tasks(callbacks)
 
 

@@ -1,9 +1,9 @@
 """Keeps worker processes running: what ``headrace worker`` does.
 
-Owns which places there are, and what is done about all of them: stopping, reloading, adding
-and removing. How one place is kept filled stands in `headrace.place`; what a process does with
-jobs is the business of `headrace.worker`, and its own side of what happens here stands in
-`headrace.worker_process`. The supervisor takes no jobs, imports none, and holds no
+Owns which places there are, and what is done about all of them: stopping, reloading, adding,
+removing, and telling how they are. How one place is kept filled stands in `headrace.place`; what
+a process does with jobs is the business of `headrace.worker`, and its own side of what happens
+here stands in `headrace.worker_process`. The supervisor takes no jobs, imports none, and holds no
 connection, so that there is little that could end it.
 """
 
@@ -11,16 +11,18 @@ import asyncio
 import contextlib
 import logging
 import signal
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from headrace.child import Child
 from headrace.errors import BackendError, ConfigError, HeadraceError
+from headrace.groups import Group
+from headrace.health import Health, Outlet, Phase, health_of
+from headrace.log_fields import about_queue
+from headrace.logs import LogFormat
 from headrace.orders import Order
 from headrace.place import Place
-from headrace.settings import QueueSettings
 
 logger = logging.getLogger("headrace")
 
@@ -28,42 +30,8 @@ logger = logging.getLogger("headrace")
 HURRY_SECONDS: Final = 2.0
 #: Seconds between two looks at how old and how large processes are.
 LOOK_SECONDS: Final = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """Queues that are served together, in strict order, by processes of their own."""
-
-    queues: tuple[str, ...]
-    processes: int
-    concurrency: int | None = None  #: ``None``: each queue's own
-    max_messages: int | None = None  #: ``None``: the queues' own; 0: no end
-    max_memory: int = 0  #: MiB of resident memory above which a process is replaced; 0: none
-    max_seconds: float = 0.0  #: age from which a process is replaced; 0: none
-    shutdown_timeout: float = 25.0  #: seconds that handlers have to end
-
-    @property
-    def name(self) -> str:
-        return ",".join(self.queues)
-
-
-def group_of(
-    queues: Sequence[QueueSettings],
-    *,
-    processes: int | None = None,
-    concurrency: int | None = None,
-    max_messages: int | None = None,
-) -> Group:
-    """The group for these queues; what is not given is as configured, the largest of their values."""
-    return Group(
-        queues=tuple(each.name for each in queues),
-        processes=processes or max(each.processes for each in queues),
-        concurrency=concurrency,
-        max_messages=max_messages,
-        max_memory=max(each.max_memory for each in queues),
-        max_seconds=max(each.max_seconds for each in queues),
-        shutdown_timeout=max(each.shutdown_timeout for each in queues),
-    )
+#: Seconds between two looks at whether processes show signs of life: as often as these come.
+WATCH_SECONDS: Final = 5.0
 
 
 class Supervisor:
@@ -71,8 +39,9 @@ class Supervisor:
 
     ``config``: the file that the processes read; ``None`` where there is none.
     ``until_empty``: each process ends when its queues are empty, and the supervisor with the last.
-    ``stderr``: a file descriptor for what the processes write there; by default this process' own.
-    ``reread``: the groups as they are configured now, for `reload`; by default they stay.
+    ``log_format``: of the processes' logs. ``stderr``: a file descriptor for what they write there; by
+    default this process' own. ``reread``: the groups as they are configured now, for `reload`; by default
+    they stay. ``outlets`` are told how things are.
     """
 
     def __init__(
@@ -82,8 +51,10 @@ class Supervisor:
         config: Path | None,
         until_empty: bool = False,
         log_level: str = "info",
+        log_format: LogFormat = "plain",
         stderr: int | None = None,
         reread: Callable[[], Sequence[Group]] | None = None,
+        outlets: Sequence[Outlet] = (),
     ) -> None:
         self.until_empty = until_empty
         self.stderr = stderr
@@ -92,11 +63,15 @@ class Supervisor:
         self._groups = groups
         self._config = config
         self._log_level = log_level
+        self._log_format: LogFormat = log_format
+        self._outlets = outlets
         self._reread = reread or (lambda: self._groups)
         self._places: list[Place] = []
         self._tasks: asyncio.TaskGroup
         self._deserted = asyncio.Event()
-        self._reloading = asyncio.Event()
+        self._reload_asked = asyncio.Event()
+        self._reloading = False
+        self._changed = asyncio.Event()
         self._signals = 0
         self._refused: HeadraceError | None = None
         self._killed = False
@@ -111,9 +86,10 @@ class Supervisor:
         async with asyncio.TaskGroup() as self._tasks:
             for group in self._groups:
                 self._add(group, group.processes)
-            upkeep = self._tasks.create_task(self._upkeep())
+            beside = [self._tasks.create_task(each) for each in (self._upkeep(), self._watch())]
             await self._deserted.wait()
-            upkeep.cancel()
+            for each in beside:
+                each.cancel()
         if self._refused is not None:
             raise self._refused
         return not self._killed
@@ -137,24 +113,26 @@ class Supervisor:
 
         Where a fresh one cannot work, or the configuration is wrong, that is logged, and the old ones stay.
         """
-        self._reloading.set()
+        self._reload_asked.set()
 
     def add(self) -> None:
         """Give each group one process more, until the next `reload`."""
         for places in self._present().values():
             group = places[-1].group
             self._add(group, 1, proved=any(each.proved for each in places))
-            logger.info("%s: a process is added, and there are %d now", group.name, len(places) + 1)
+            text = "%s: a process is added, and there are %d now"
+            logger.info(text, group.name, len(places) + 1, extra=about_queue(group.name))
 
     def remove(self) -> None:
         """Drain one process of each group, until the next `reload`. The last one stays."""
         for places in self._present().values():
             name = places[-1].group.name
             if len(places) == 1:
-                logger.warning("%s: its last process stays", name)
+                logger.warning("%s: its last process stays", name, extra=about_queue(name))
             else:
                 places[-1].retire()
-                logger.info("%s: a process is removed, and there are %d now", name, len(places) - 1)
+                text = "%s: a process is removed, and there are %d now"
+                logger.info(text, name, len(places) - 1, extra=about_queue(name))
 
     # What its places ask of it
 
@@ -172,8 +150,24 @@ class Supervisor:
         """End a process at once, which is no good end for `run`."""
         if child.alive:
             self._killed = True
-            logger.error("killing process %d; its messages come back when their leases end", child.pid)
+            text = "killing process %d; its messages come back when their leases end"
+            logger.error(text, child.pid, extra=about_queue(child.name))
             child.signal(signal.SIGKILL)
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do something beside all else; `run` ends when it has."""
+        self._tasks.create_task(work)
+
+    def others_lack(self, place: Place) -> bool:
+        """Whether another place of the group has no process that takes jobs, just now."""
+        others = (each for each in self._places if each is not place and not each.retired)
+        return any(each.lacks for each in others if each.group.queues == place.group.queues)
+
+    def news(self) -> None:
+        """Something has changed with a process: each place, and who is told of it, may have something to do."""
+        self._changed.set()
+        for place in self._places:
+            place.look_again()
 
     def order(self, group: Group) -> Order:
         """What a process of a group is to do."""
@@ -184,12 +178,31 @@ class Supervisor:
             max_messages=group.max_messages,
             until_empty=self.until_empty,
             log_level=self._log_level,
+            log_format=self._log_format,
+        )
+
+    # What probes ask
+
+    def health(self) -> Health:
+        """How this and all processes are."""
+        phase: Phase = "running"
+        if self.stopping.is_set():
+            phase = "stopping"
+        elif self._reloading:
+            phase = "reloading"
+        staying = [each for each in self._places if not each.retired]
+        return Health(
+            live=not any(each.stalled for each in staying),
+            ready=phase != "stopping" and bool(staying) and all(each.ready for each in staying),
+            phase=phase,
+            workers=[health_of(each) for each in sorted(self.children, key=lambda child: child.started)],
         )
 
     # Its own
 
     def _stop_children(self) -> None:
         self.stopping.set()
+        self.news()
         for place in self._places:
             place.wake()
         for child in self.children:
@@ -221,18 +234,42 @@ class Supervisor:
                 found.setdefault(place.group.queues, []).append(place)
         return found
 
+    async def _watch(self) -> None:
+        """Look for processes that show no sign of life, and tell how all are: at once when that changes."""
+        every = min([WATCH_SECONDS, *(each.every for each in self._outlets)])
+        while True:
+            for place in self._places.copy():
+                place.look_for_life()
+            self._show()
+            self._changed.clear()
+            # Not by `wait_for`, which on 3.11 swallows a cancellation that comes along with the event.
+            # Not by `wait_for`: before Python 3.12 it swallows a cancellation that comes with the event.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(every):
+                    await self._changed.wait()
+
+    def _show(self) -> None:
+        for outlet in self._outlets:
+            outlet.show(self.health())
+
     async def _upkeep(self) -> None:
         """Replace processes, one at a time: that is what keeps the capacity from going down by more than one."""
         while True:
             limited = any(each.group.max_memory or each.group.max_seconds for each in self._places)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._reloading.wait(), LOOK_SECONDS if limited else None)
-            if self._reloading.is_set():
-                self._reloading.clear()
+                async with asyncio.timeout(LOOK_SECONDS if limited else None):
+                    await self._reload_asked.wait()
+            if self._reload_asked.is_set():
+                self._reload_asked.clear()
+                self._reloading = True
+                # Now, as it may be over before anybody looks.
+                self._show()
                 await self._reload()
+                self._reloading = False
+                self._show()
             for place in self._places.copy():
                 if (why := place.outworn) is not None:
-                    logger.info("%s; it is drained and replaced", why)
+                    logger.info("%s; it is drained and replaced", why, extra=about_queue(place.group.name))
                     await place.replace(place.group)
 
     async def _reload(self) -> None:

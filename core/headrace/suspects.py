@@ -11,6 +11,7 @@ import contextlib
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable
@@ -25,7 +26,7 @@ from headrace.detached import DetachedRun
 from headrace.driver import Message, Note
 from headrace.errors import Drop, JobError, Retry, WorkerDied
 from headrace.job import Job
-from headrace.logs import log_to_stderr
+from headrace.logs import LogFormat, format_in_use, log_to_stderr, log_what_nobody_catches
 from headrace.notes import note_of
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class Request(msgspec.Struct, frozen=True):
     queue: str
     message: Message
     log_level: str
+    log_format: LogFormat
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -120,7 +122,8 @@ def _request(config: Config, execution: "Execution") -> bytes:
     level = logging.getLevelName(logger.getEffectiveLevel()).lower()
     source = None if config.source is None else str(config.source)
     # enc_hook: headers may be any mapping.
-    return msgspec.json.encode(Request(source, execution.queue, execution.message, level), enc_hook=dict) + b"\n"
+    request = Request(source, execution.queue, execution.message, level, format_in_use())
+    return msgspec.json.encode(request, enc_hook=dict) + b"\n"
 
 
 async def _talk(
@@ -271,7 +274,9 @@ def main() -> None:
         os.write(descriptor, msgspec.json.encode(report) + b"\n")
 
     request = msgspec.json.decode(sys.stdin.buffer.readline(), type=Request)
-    log_to_stderr(request.log_level)
+    # Its worker's lines, though another process writes them.
+    log_to_stderr(request.log_level, request.log_format, worker=f"{socket.gethostname()}:{os.getppid()}")
+    log_what_nobody_catches()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         report = asyncio.run(_run(request, tell))

@@ -1,34 +1,33 @@
 """The consumer engine: one group of queues, served by one process or by your own loop.
 
-Owns how many deliveries are taken and when, the order among the group's queues, and how a
-worker starts. What becomes of each delivery is decided in ``consumer.py``, and how a worker
-stops in ``stopping.py``.
+Owns how a worker starts, its slots, and what runs beside the handlers. How many messages are
+taken and when is decided in ``intake.py``, what becomes of each in ``consumer.py``, and how a
+worker stops in ``stopping.py``.
 """
 
 import asyncio
 import contextlib
-import contextvars
-import inspect
 import logging
 import os
 import socket
 import time
-from collections import deque
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final
 
+from headrace.alone import AloneRuns
 from headrace.availability import Availability
 from headrace.consumer import QueueConsumer
-from headrace.context import set_current
-from headrace.errors import BackendUnavailable, CapabilityError, JobError
+from headrace.errors import BackendUnavailable, CapabilityError
 from headrace.events import BackendBack, BackendLost, QueueLength, WorkerStarted, WorkerStopped
 from headrace.execution import Execution
-from headrace.job import Job
+from headrace.failed_calls import FailedCalls
+from headrace.intake import Intake
 from headrace.leases import LeaseKeeper
 from headrace.lifespan import lifespan_of
 from headrace.plans import Plans, load_middleware
 from headrace.queue import Queue
+from headrace.stalls import LOOKS, Stalls
 from headrace.stopping import GRACE_SECONDS, Stop, drain, end_tasks, shut_down
 
 if TYPE_CHECKING:
@@ -38,16 +37,8 @@ logger = logging.getLogger("headrace")
 
 #: Seconds after which what was prefetched and has not started is given back to others.
 _SURPLUS_SECONDS: Final = 1.0
-#: Seconds between signs of life to the lease keeper, and looks for surplus.
+#: Longest seconds between signs of life to the lease keeper, and looks for surplus.
 _TICK_SECONDS: Final = 1.0
-#: Seconds between looks where a backend cannot wait without reserving.
-_POLL_SECONDS: Final = 1.0
-#: Seconds of waiting in a pop when the worker shall end with its queues: while handlers run,
-#: and once the queues are known to hold something that is not due or not ours.
-_ENDING_WAIT: Final = 0.02
-_LINGERING_WAIT: Final = 0.25
-#: Looks in a row that must find a queue empty where a backend only estimates its counts.
-_EMPTY_LOOKS: Final = 3
 #: Seconds for which a backend is called in vain by a worker that shall end with its queues: a
 #: broker's restart or failover is over by then, and whoever waits for that end, cron say, is told.
 _PATIENCE: Final = 60.0
@@ -75,22 +66,28 @@ class Worker:
         self.overrun = False  #: it stopped because every slot was held by a handler past its timeout
         self.state: Any = None
         self.loop: asyncio.AbstractEventLoop
-        self._failed_threads: ThreadPoolExecutor
+        self.running = 0  #: slots that are taken
+        self.started = 0  #: deliveries that were given a slot
+        self.beat = 0.0  #: when the loop last turned, on `time.monotonic`
+        self.consumers: list[QueueConsumer] = []
+        self.alone = AloneRuns(self)
+        self.intake: Intake
+        self.failed_calls: FailedCalls
+        self._stalls: Stalls
         self._concurrency = concurrency
-        self._consumers: list[QueueConsumer] = []
-        self._alone: deque[Execution] = deque()
-        self._alone_task: asyncio.Task[None] | None = None
-        self._callbacks: set[asyncio.Task[None]] = set()
-        self._running = 0
-        self._started = 0
-        self._beat = 0.0
-        self._room = asyncio.Event()
-        self._popped = asyncio.Event()  #: no pop is in flight
-        self._popped.set()
-        self._lingering = False  #: the queues hold only what is not due, or not ours
-        self._empty_looks = 0
+        self._told_last = False
         self._stop = Stop()
         self._drain_asked = asyncio.Event()
+
+    @property
+    def stopping(self) -> bool:
+        """Whether it has begun to stop."""
+        return self._stop.begun
+
+    @property
+    def all_started(self) -> bool:
+        """Whether the last of ``max_messages`` has been given its slot."""
+        return 0 < self.max_messages <= self.started
 
     def stop(self) -> None:
         """Stop gracefully; called a second time, at once. Call it on the worker's loop: from a signal handler, say."""
@@ -102,6 +99,16 @@ class Worker:
 
     async def until_wanted(self) -> None:
         """Awaited when all is open and checked, before the first message; a subclass may wait for its turn."""
+
+    def show_sign(self, silent: float, problem: str) -> None:
+        """Called every few seconds, by another thread: a subclass may tell of it.
+
+        ``silent``: seconds since the event loop last turned; ``problem``: what is wrong if this worker is
+        stalled, else nothing.
+        """
+
+    def started_last(self) -> None:
+        """Called when the last of ``max_messages`` has been given its slot; a subclass may tell of it."""
 
     async def run(self, *, until_empty: bool = False) -> int:
         """Work until `stop`, or ``max_messages``; how many messages were handled.
@@ -116,28 +123,31 @@ class Worker:
         `BackendUnavailable`, or the `BackendError` of one that refuses.
         """
         self.loop = asyncio.get_running_loop()
-        self._beat = time.monotonic()
+        self.beat = time.monotonic()
         async with contextlib.AsyncExitStack() as stack:
             await stack.enter_async_context(self.app)
             self.app.load_jobs()
             threads = ThreadPoolExecutor(self.limit, thread_name_prefix="headrace-job")
             stack.callback(threads.shutdown, wait=False, cancel_futures=True)
-            self._failed_threads = ThreadPoolExecutor(self.limit, thread_name_prefix="headrace-failed")
-            stack.callback(self._failed_threads.shutdown, wait=False, cancel_futures=True)
-            self._consumers = self._make_consumers(threads)
+            failed_threads = ThreadPoolExecutor(self.limit, thread_name_prefix="headrace-failed")
+            stack.callback(failed_threads.shutdown, wait=False, cancel_futures=True)
+            self.failed_calls = FailedCalls(failed_threads)
+            self.consumers = self._make_consumers(threads)
+            self.intake = Intake(self, self.consumers, until_empty=until_empty)
+            self._stalls = Stalls(self, self.consumers)
             if until_empty:
                 self._refuse_unknown_counts()
             if not await self._open(until_empty):
                 return 0
-            for consumer in self._consumers:
+            for consumer in self.consumers:
                 consumer.plans.hold_to(consumer.queue.capabilities)
                 consumer.plans.check()
             self.state = await stack.enter_async_context(lifespan_of(self.app))
             await self.until_wanted()
-            keeper = self._make_keeper()
-            if keeper is not None:
-                keeper.start()
-                stack.push_async_callback(keeper.stop)
+            self.beat = time.monotonic()
+            keeper = LeaseKeeper(self.app, self.consumers, self._stalls, _tell_lease_lost)
+            keeper.start()
+            stack.push_async_callback(keeper.stop)
             self._emit(WorkerStarted(queue=None, worker=self.name))
             try:
                 await self._serve(until_empty)
@@ -148,12 +158,13 @@ class Worker:
 
     async def _serve(self, until_empty: bool) -> None:
         """Work until there is a reason to stop, and stop. Raises what broke the engine itself, if that was it."""
-        works = [self.loop.create_task(each) for each in (self._fetch(until_empty), self._tick(until_empty))]
+        works = [self.loop.create_task(each) for each in (self.intake.run(), self._tick(until_empty))]
         fetching, ticking = works
         lengths = self.loop.create_task(self._tell_lengths())
+        watching = self.loop.create_task(self._stalls.watch_taking(fetching))
         stopping = self.loop.create_task(self._stop.wait())
         draining = self.loop.create_task(self._drain_when_asked(fetching))
-        helpers = (*works, lengths, stopping, draining)
+        helpers = (*works, lengths, watching, stopping, draining)
         try:
             await asyncio.wait((fetching, ticking, stopping), return_when=asyncio.FIRST_COMPLETED)
             if self._drain_asked.is_set():
@@ -169,7 +180,7 @@ class Worker:
         """Wait to be asked, then take no more and let what runs come to its end."""
         await self._drain_asked.wait()
         await end_tasks((fetching,))
-        await drain(self._consumers)
+        await drain(self.consumers)
 
     # Starting
 
@@ -205,7 +216,7 @@ class Worker:
 
     async def _open(self, until_empty: bool) -> bool:
         """Open what the queues need, trying as long as it may help; false if stopped before that."""
-        for consumer in self._consumers:
+        for consumer in self.consumers:
             caller = consumer.pops
             while True:
                 try:
@@ -213,239 +224,71 @@ class Worker:
                     break
                 except BackendUnavailable:
                     with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(self._stop.wait(), max(0.0, caller.retry_at - time.monotonic()))
+                        async with asyncio.timeout(max(0.0, caller.retry_at - time.monotonic())):
+                            await self._stop.wait()
                 if self._stop.begun:
                     return False
                 if until_empty:
                     self._refuse_to_wait_longer()
         return True
 
-    def _make_keeper(self) -> LeaseKeeper | None:
-        timed = [each for each in self._consumers if each.capabilities.leases == "timed"]
-        if not timed:
-            return None
-        backends = {each.settings.backend: self.app.backend(each.settings.backend) for each in timed}
-        return LeaseKeeper(timed, backends, lambda: self._beat, _tell_lease_lost)
-
-    # Taking
-
-    async def _fetch(self, until_empty: bool) -> None:
-        """Keep the slots full, and no more at hand than will start soon. Ends when nothing is left to do."""
-        while not self._spent():
-            self._room.clear()
-            came = 0
-            asked: list[QueueConsumer] = []
-            resting: list[QueueConsumer] = []
-            for consumer in self._consumers:
-                demand = self._demand(consumer)
-                if not demand:
-                    continue
-                if not consumer.pops.ready:
-                    resting.append(consumer)
-                    continue
-                asked.append(consumer)
-                self._popped.clear()
-                try:
-                    came += await consumer.pop(demand, self._wait(until_empty))
-                except Exception as error:
-                    logger.debug("pop on %s: %s", consumer.settings.name, error)
-                finally:
-                    self._popped.set()
-                self.fill()
-            if came:
-                self._lingering, self._empty_looks = False, 0
-            elif until_empty and asked and await self._nothing_left():
-                return
-            elif not asked or len(self._consumers) > 1:
-                await self._until_worthwhile(asked, resting, until_empty)
-
-    def _wait(self, until_empty: bool) -> float:
-        """How long a pop may wait: not at all where other queues want a look."""
-        if len(self._consumers) > 1:
-            return 0.0
-        pop_timeout = self._consumers[0].pop_timeout
-        return min(pop_timeout, self._ending_wait()) if until_empty else pop_timeout
-
-    def _ending_wait(self) -> float:
-        return _LINGERING_WAIT if self._lingering and not self._running else _ENDING_WAIT
-
-    def _demand(self, consumer: QueueConsumer) -> int:
-        """How many deliveries of one queue to ask for; 0 if there is no need yet."""
-        if self._alone or self._stop.begun or self.overrun or consumer.indebted:
-            return 0
-        consumer.prefetch.measure(time.monotonic(), consumer.ended)
-        # What lies in a queue's buffer beyond its own limit takes no slot from the others.
-        taken = self._running + sum(each.startable for each in self._consumers)
-        slots = consumer.limit - len(consumer.running)
-        demand = consumer.prefetch.demand(min(self.limit - taken + consumer.startable, slots) - len(consumer.buffer))
-        if self.max_messages:
-            buffered = sum(len(each.buffer) for each in self._consumers)
-            demand = max(0, min(demand, self.max_messages - self._started - buffered))
-        return demand
-
-    def _spent(self) -> bool:
-        """Whether ``max_messages`` have been handled, or are past their timeout; or no slot will come free."""
-        if self.overrun:
-            return True
-        if not self.max_messages or self._started < self.max_messages:
-            return False
-        return all(each.timed_out for consumer in self._consumers for each in consumer.running)
-
-    async def _until_worthwhile(
-        self, asked: Sequence[QueueConsumer], resting: Sequence[QueueConsumer], until_empty: bool
-    ) -> None:
-        """Wait until a queue that was found empty has something, a slot comes free, or a backend may be tried again.
-
-        ``resting`` are those that were left alone since it was too early to try them again. By
-        now it may not be, so that they are not asked a second time: nobody would wait for them.
-        Reserves nothing, so that the queues keep their order.
-        """
-        wait = self._ending_wait() if until_empty else min(each.pop_timeout for each in self._consumers)
-        now = time.monotonic()
-        pauses = [each.pops.retry_at - now for each in resting]
-        waits: list[asyncio.Task[Any]] = [self.loop.create_task(self._room.wait())]
-        for consumer in asked:
-            if not consumer.pops.ready:
-                pauses.append(consumer.pops.retry_at - now)
-            elif consumer.capabilities.wait_ready:
-                waits.append(self.loop.create_task(consumer.waits.ask(consumer.driver.wait_ready(wait), wait)))
-            else:
-                pauses.append(min(wait, _POLL_SECONDS))
-        timeout = max(0.0, min(pauses)) if pauses else None
-        try:
-            await asyncio.wait(waits, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            await end_tasks(waits)
-
-    async def _nothing_left(self) -> bool:
-        """Whether the queues are empty but for what rests in ``failed`` and ``timeout``."""
-        if self._callbacks or any(not each.idle for each in self._consumers):
-            return False
-        for consumer in self._consumers:
-            try:
-                info = await consumer.infos.ask(consumer.driver.info())
-            except Exception:
-                return False
-            if info.waiting or info.delayed or info.reserved:
-                self._lingering, self._empty_looks = True, 0
-                return False
-        self._lingering = True
-        self._empty_looks += 1
-        return self._empty_looks >= _EMPTY_LOOKS or all(each.capabilities.counts == "exact" for each in self._consumers)
-
     # Running
 
     def fill(self) -> None:
         """Start what is at hand in the slots that are free, the first queue's first."""
-        if self._alone:
-            if self._alone_task is None:
-                self._alone_task = self.loop.create_task(self._run_alone())
+        if self.alone.waiting:
+            self.alone.begin()
             return
         if self._stop.begun or self._drain_asked.is_set():
             return
-        for consumer in self._consumers:
+        for consumer in self.consumers:
             buffer = consumer.buffer
-            while buffer and self._running < self.limit and len(consumer.running) < consumer.limit:
-                self._running += 1
-                self._started += 1
+            while buffer and self.running < self.limit and len(consumer.running) < consumer.limit:
+                self.running += 1
+                self.started += 1
                 consumer.start(buffer.popleft())
+        if self.max_messages and not self._told_last and self.all_started:
+            self._told_last = True
+            self.started_last()
+
+    def start(self, execution: Execution) -> "asyncio.Task[None]":
+        """Run a delivery at once, in a slot that is known to be free."""
+        self.running += 1
+        self.started += 1
+        return execution.consumer.start(execution)
 
     def finished(self, consumer: QueueConsumer) -> None:
         """A slot came free."""
-        self._running -= 1
+        self.running -= 1
         self.handled += 1
         self.fill()
-        if self._running < self.limit or len(consumer.buffer) <= consumer.prefetch.low:
-            self._room.set()
+        if self.running < self.limit or len(consumer.buffer) <= consumer.prefetch.low:
+            self.intake.has_room()
 
     def has_room(self) -> None:
         """What kept a queue from asking for more is over."""
-        self._room.set()
+        self.intake.has_room()
+
+    def could_start(self, consumer: QueueConsumer) -> bool:
+        """Whether there is a slot for a job of that queue, and nothing that ends this worker is under way."""
+        if self._stop.begun or self._drain_asked.is_set() or self.overrun or self.all_started:
+            return False
+        return self.running < self.limit and len(consumer.running) < consumer.limit
 
     def overran(self) -> None:
         """A handler went past its timeout and goes on; if all of a queue's have, this worker serves it no more."""
-        for consumer in self._consumers:
+        for consumer in self.consumers:
             late = sum(each.timed_out for each in consumer.running)
             if late >= min(self.limit, consumer.limit):
                 name = consumer.settings.name
                 logger.error("all %d slots of %s are held by handlers past their timeout; this worker ends", late, name)
-                self.overrun = True
-                self._stop.begin()
-        self._room.set()
+                self.end_overrun()
+        self.intake.has_room()
 
-    def run_alone(self, execution: Execution) -> None:
-        """Run a suspect in this process once nothing else is in flight."""
-        if self._stop.begun:
-            execution.consumer.give_back(execution)
-            return
-        if execution.started:
-            # A child did not know its job; that was no run, and is not counted as one.
-            execution.started = 0.0
-            self._started -= 1
-            self.handled -= 1
-        execution.alone = True
-        self._alone.append(execution)
-        self.fill()
-
-    async def _run_alone(self) -> None:
-        while self._alone and not self._stop.begun:
-            await self._popped.wait()
-            # The other suspects go back as well: each may be innocent, and this one may not be.
-            while len(self._alone) > 1:
-                self._alone[-1].consumer.give_back(self._alone.pop())
-            for consumer in self._consumers:
-                consumer.give_back_buffer()
-            running = [each for consumer in self._consumers for each in consumer.running]
-            if any(each.timed_out for each in running):
-                # That one may never end. Another worker, without it, runs the suspect.
-                break
-            tasks = [each.task for each in running if each.task is not None]
-            if tasks:
-                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-                continue
-            await self._drain()
-            if self._stop.begun:
-                break
-            execution = self._alone[0]
-            self._running += 1
-            self._started += 1
-            await asyncio.wait((execution.consumer.start(execution),))
-            await self._drain()
-            self._alone.popleft()
-        if self._alone and not self._stop.begun:
-            logger.error("a handler past its timeout keeps suspects from running alone; this worker ends")
-            self.overrun = True
-            self._stop.begin()
-        self._alone_task = None
-        self._room.set()
-
-    async def _drain(self) -> None:
-        for consumer in self._consumers:
-            await consumer.drain()
-
-    def call_failed(self, execution: Execution, error: BaseException) -> None:
-        """Call ``failed`` of a delivery's job, as part of its run; what it raises is logged."""
-        context = contextvars.Context()
-        context.run(set_current, execution)
-        task = self.loop.create_task(self._call_failed(execution.job, error), context=context)
-        self._callbacks.add(task)
-        task.add_done_callback(self._callbacks.discard)
-
-    async def _call_failed(self, job: Job, error: BaseException) -> None:
-        if not isinstance(error, Exception):
-            shown, error = error, JobError(f"the handler raised {error!r}")
-            error.__cause__ = shown
-        try:
-            if inspect.iscoroutinefunction(job.failed):
-                await job.failed(error)
-            else:
-                # Not in the loop's own threads, which handlers may have filled, nor in the handlers'.
-                context = contextvars.copy_context()
-                await self.loop.run_in_executor(self._failed_threads, lambda: context.run(job.failed, error))
-        except asyncio.CancelledError:
-            raise
-        except BaseException:
-            logger.exception("failed() of %s raised; its message rests in 'failed'", job.job_options.name)
+    def end_overrun(self) -> None:
+        """Stop, since handlers past their timeout leave too little room to go on."""
+        self.overrun = True
+        self._stop.begin()
 
     # Beside
 
@@ -454,18 +297,19 @@ class Worker:
 
         Raises `BackendError` when a backend is given up: ``until_empty``, and with no handler running.
         """
+        period = min(_TICK_SECONDS, self._stalls.limit / LOOKS)
         while True:
-            self._beat = time.monotonic()
-            for consumer in self._consumers:
-                if consumer.give_back_buffer(self._beat - _SURPLUS_SECONDS):
+            self.beat = time.monotonic()
+            for consumer in self.consumers:
+                if consumer.give_back_buffer(self.beat - _SURPLUS_SECONDS):
                     consumer.prefetch.forget()
-            if until_empty and not self._running:
+            if until_empty and not self.running:
                 self._refuse_to_wait_longer()
-            await asyncio.sleep(_TICK_SECONDS)
+            await asyncio.sleep(period)
 
     def _refuse_to_wait_longer(self) -> None:
         """Raise `BackendError` if a queue's backend has been called in vain for all of `_PATIENCE`."""
-        for consumer in self._consumers:
+        for consumer in self.consumers:
             place = f"the backend {consumer.settings.backend!r} at {consumer.queue.place}"
             consumer.availability.refuse_after(_PATIENCE, place)
 
@@ -477,7 +321,7 @@ class Worker:
                     info, _ = await consumer.infos.insist(consumer.driver.info)
                     self._emit(QueueLength(queue=consumer.settings.name, worker=self.name, info=info))
 
-        tellers = [self.loop.create_task(tell(each)) for each in self._consumers if each.settings.queue_length_seconds]
+        tellers = [self.loop.create_task(tell(each)) for each in self.consumers if each.settings.queue_length_seconds]
         try:
             await asyncio.gather(*tellers)
         finally:
@@ -487,15 +331,15 @@ class Worker:
         self.app.events.emit(event)
 
     async def _shut_down(self, fetching: asyncio.Task[None], helpers: Iterable[asyncio.Task[Any]]) -> None:
-        taking = (fetching, self._alone_task) if self._alone_task else (fetching,)
+        taking = (fetching, self.alone.task) if self.alone.task else (fetching,)
         try:
             await shut_down(
                 self._stop,
                 self.shutdown_timeout,
-                self._consumers,
+                self.consumers,
                 taking=taking,
-                alone=self._alone,
-                callbacks=self._callbacks,
+                alone=self.alone.waiting,
+                callbacks=self.failed_calls.tasks,
             )
         finally:
             await end_tasks(helpers)

@@ -20,8 +20,9 @@ import msgspec
 
 from headrace.app import Headrace
 from headrace.errors import BackendError, CapabilityError, ConfigError, HeadraceError, JobError
-from headrace.logs import log_to_stderr
-from headrace.orders import DRAIN, GO, STOP_SECONDS, Ending, Farewell, Order, Ready
+from headrace.logs import log_to_stderr, log_what_nobody_catches
+from headrace.orders import DRAIN, GO, STOP_SECONDS, Ending, Farewell, LastTaken, Order, Ready, Sign
+from headrace.stalls import LOOK_SECONDS
 from headrace.stopping import end_tasks
 from headrace.worker import Worker
 
@@ -41,7 +42,9 @@ def main(arguments: list[str]) -> int:
     line.set_inheritable(False)
     order = msgspec.json.decode(arguments[1], type=Order)
     watch = _Watch(line)
-    log_to_stderr(order.log_level)
+    log_to_stderr(order.log_level, order.log_format, worker=f"{socket.gethostname()}:{os.getpid()}")
+    log_what_nobody_catches()
+    worker: _ProcessWorker | None = None
     try:
         app = Headrace.load(order.config)
         worker = _ProcessWorker(app, order, line)
@@ -53,6 +56,13 @@ def main(arguments: list[str]) -> int:
     except HeadraceError as error:
         logger.error("%s", error)
         return 1
+    except Exception as error:
+        if worker is not None and worker.is_ready:
+            logger.exception("an error of headrace's own, or of the lifespan, ends this process")
+            return 1
+        # The application's own: its lifespan, say. Where it comes from is half of the story.
+        logger.exception("this process cannot start")
+        farewell = Farewell(Ending.BROKEN, f"{type(error).__name__}: {error}"[:_LONGEST_PROBLEM])
     _say(line, farewell)
     _in_thread(lambda: _end_after(LEAVE_SECONDS, 0))
     return 0
@@ -64,9 +74,12 @@ class _ProcessWorker(Worker):
     def __init__(self, app: Headrace, order: Order, line: socket.socket) -> None:
         super().__init__(app, order.queues, concurrency=order.concurrency, max_messages=order.max_messages)
         self.ended_by_parent = False
+        self.is_ready = False
         self._line = line
-        self._is_ready = False
         self._may_go = asyncio.Event()
+        self._made = time.monotonic()
+        self._began = 0.0
+        self._lead = 0.0  #: seconds before its end at which a successor is asked for
 
     async def run(self, *, until_empty: bool = False) -> int:
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -74,13 +87,34 @@ class _ProcessWorker(Worker):
         return await super().run(until_empty=until_empty)
 
     async def until_wanted(self) -> None:
-        self._is_ready = True
+        self.is_ready = True
+        # What this one has taken to get ready, twice as long to be safe, and what a sign may be late.
+        self._lead = 2 * (time.monotonic() - self._made + LOOK_SECONDS)
         _say(self._line, Ready())
         waits = [self.loop.create_task(each) for each in (self._may_go.wait(), self._stop.wait())]
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         finally:
             await end_tasks(waits)
+        self._began = time.monotonic()
+
+    def show_sign(self, silent: float, problem: str) -> None:
+        self._mention(Sign(round(silent, 3), problem, self._nearly_done()))
+
+    def started_last(self) -> None:
+        self._mention(LastTaken())
+
+    def _mention(self, report: Sign | LastTaken) -> None:
+        """As `_say`, but a parent that does not read holds up neither the leases nor the jobs."""
+        with contextlib.suppress(OSError):
+            self._line.send(_line_of(report), socket.MSG_DONTWAIT)
+
+    def _nearly_done(self) -> bool:
+        """Whether, at the pace so far, the last of ``max_messages`` starts about when a successor can be ready."""
+        if not self.max_messages or not self.started:
+            return False
+        pace = self.started / (time.monotonic() - self._began)
+        return self.max_messages - self.started <= pace * self._lead
 
     def hear(self, word: bytes) -> None:
         """What the parent said; nothing: it is gone, or a signal came."""
@@ -89,7 +123,7 @@ class _ProcessWorker(Worker):
             return
         self.ended_by_parent = True
         # One that is not ready may wait for its backend, and has nothing to end.
-        if word == DRAIN and self._is_ready:
+        if word == DRAIN and self.is_ready:
             self._may_go.set()
             self.drain()
         else:
@@ -155,7 +189,11 @@ class _Watch:
 
 def _say(line: socket.socket, report: Ready | Farewell) -> None:
     with contextlib.suppress(OSError):  # nobody is left to be told
-        line.sendall(msgspec.json.encode(report) + b"\n")
+        line.sendall(_line_of(report))
+
+
+def _line_of(report: Ready | Sign | LastTaken | Farewell) -> bytes:
+    return msgspec.json.encode(report) + b"\n"
 
 
 def _end_after(seconds: float, status: int) -> None:

@@ -26,7 +26,7 @@ def test_backends_are_measured_beside_their_bare_clients_and_a_report_is_left(be
     assert [each.name for each in report.participants] == ["memory", "memory, bare", "sqlite", "sqlite, bare"]
     assert all(run.figures["rate"] > 0 and not run.lost for each in report.measurements for run in each.runs)
     assert {path.name for path in (bench.folder / "headrace-bench").iterdir()} == {
-        *("charts", "report.html", "report.json", "report.schema.json")
+        *("charts", "report.html", "report.json", "report.md", "report.schema.json")
     }
     assert "of bare" in said
     bench.expect_clean()

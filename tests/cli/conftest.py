@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from headrace import Headrace
-from headrace.driver import Info
+from headrace.driver import Info, Message
+from headrace.ids import new_id
 
 CONFIG = """\
 imports = ["shop_jobs"]
@@ -116,6 +117,8 @@ class Shop:
             "TMPDIR": str(folder / "tmp"),
             # So that no test depends on the width of whoever runs it.
             "COLUMNS": "100",
+            # As on a terminal; what is not asked for by a test is read by one.
+            "HEADRACE_LOG_FORMAT": "plain",
         }
         (folder / "tmp").mkdir()
         self.configure(CONFIG)
@@ -152,6 +155,17 @@ class Shop:
     def push(self, job: str, *options: str, **arguments: Any) -> str:
         """Push a job; the message's id."""
         return self.run("push", job, json.dumps(arguments), *options).stdout.strip()
+
+    def store(self, job: str, *jobs: dict[str, Any], queue: str = "mail") -> list[str]:
+        """Push many jobs at once, from this process; the messages' ids."""
+        messages = [Message(id=new_id(), name=job, body=json.dumps(arguments).encode()) for arguments in jobs]
+
+        async def push() -> None:
+            async with Headrace.load(self.folder / "headrace.toml") as app:
+                await (await app.queue(queue).driver()).push(messages)
+
+        asyncio.run(push())
+        return [message.id for message in messages]
 
     def counts(self, queue: str = "mail") -> dict[str, int]:
         """The channels that are not empty."""

@@ -5,7 +5,7 @@ import logging
 import pytest
 
 from headrace.cli.output import Column, arguments_text, duration, moment, plain_table, plural, shortened
-from headrace.logs import Formatter
+from headrace.logs import PlainFormatter
 from headrace.printing import printable, printable_block
 
 
@@ -72,4 +72,4 @@ def test_a_plain_table_is_aligned_and_nothing_of_it_is_cut() -> None:
 
 def test_a_log_record_starts_one_line_only() -> None:
     record = logging.LogRecord("headrace", logging.INFO, __file__, 1, "one\ntwo\x1b", (), None)
-    assert "one\\ntwo\\x1b" in Formatter().format(record)
+    assert "one\\ntwo\\x1b" in PlainFormatter().format(record)

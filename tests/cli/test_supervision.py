@@ -2,13 +2,17 @@
 
 import os
 import pty
+import re
 import signal
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+
+from headrace.conformance.servers.process import free_port
 
 from .conftest import CONFIG, JOBS, Shop, until
 
@@ -151,8 +155,7 @@ def test_a_removed_process_lets_its_handler_end(shop: Shop) -> None:
     with serving(shop, "mail") as worker:
         worker.send_signal(signal.SIGTTIN)
         until(lambda: shop.log.count("started") == 2, "the second one works")
-        for _ in range(8):
-            shop.push("Hold")
+        shop.store("Hold", *({} for _ in range(8)))
         until(lambda: len(shop.words) == 8, "both are full")
         worker.send_signal(signal.SIGTTOU)
         until(lambda: "is removed" in shop.log, "the supervisor has told of it")
@@ -196,8 +199,7 @@ def test_processes_are_replaced_at_their_age_one_after_the_other(shop: Shop) -> 
 
 def test_jobs_that_shall_run_one_by_one_do_so_across_a_reload(shop: Shop) -> None:
     (shop.folder / "shop_jobs.py").write_text(JOBS + LEAK)
-    for number in range(12):
-        shop.push("Alone", number=number)
+    shop.store("Alone", *({"number": number} for number in range(12)), queue="low")
     with serving(shop, "low") as worker:
         until(lambda: shop.words, "the first runs")
         worker.send_signal(signal.SIGHUP)
@@ -248,3 +250,85 @@ def test_a_worker_whose_terminal_is_closed_stops(shop: Shop) -> None:
     # 120 is Python's own, where what it had to say in the end could not be written to the terminal.
     assert os.waitstatus_to_exitcode(status) in (0, 120)
     assert shop.processes() == []
+
+
+def test_the_successor_of_a_process_that_has_taken_its_last_message_is_ready_and_waits_for_its_handlers(
+    shop: Shop,
+) -> None:
+    with serving(shop, "low", "--max-messages", "1"):
+        shop.store("Hold", {}, queue="low")
+        until(lambda: shop.words == ["holding"], "the last message is in hand")
+        until(lambda: len(shop.processes()) == 2, "its successor has been started")
+        shop.store("Send", {"user_id": 1}, queue="low")
+        time.sleep(1)
+        # One by one, as the queue's limit says.
+        assert shop.words == ["holding"]
+        shop.touch("release")
+        until(lambda: len(shop.words) == 3, "the successor works")
+    assert shop.words == ["holding", "released", "sent 1"]
+    assert shop.record[1][0] != shop.record[2][0]
+
+
+def test_no_more_than_one_process_of_a_group_is_missing_while_several_end_their_last_handlers(shop: Shop) -> None:
+    with serving(shop, "mail", "--processes", "2", "--concurrency", "1", "--max-messages", "1"):
+        shop.store("Hold", {}, {})
+        until(lambda: shop.words == ["holding", "holding"], "both have taken their last message")
+        shop.store("Send", *({"user_id": number} for number in range(3)))
+        until(lambda: sum("sent" in word for word in shop.words) == 3, "others work meanwhile")
+        assert "released" not in shop.words
+        shop.touch("release")
+        until(lambda: shop.words.count("released") == 2, "both have come to their end")
+        until(lambda: len(shop.processes()) == 2, "there are as many as configured")
+    handled = Counter(process for process, word in shop.record if word != "holding")
+    assert set(handled.values()) == {1}
+    assert shop.counts() == {}
+
+
+def test_a_successor_is_started_before_the_last_message_where_the_pace_foretells_it(shop: Shop) -> None:
+    (shop.folder / "shop_jobs.py").write_text(JOBS + LEAK)
+    shop.configure(CONFIG.replace("[queues.low]", "[queues.low]\nstall_seconds = 1"))
+    shop.store("Alone", *({"number": number} for number in range(6)), queue="low")
+    with serving(shop, "low", "--max-messages", "6"):
+        until(lambda: len(shop.processes()) == 2, "a successor gets ready")
+        assert len(shop.words) < 12
+        until(lambda: len(shop.words) == 12, "all have run")
+    assert len({process for process, _ in shop.record}) == 1
+
+
+BINDS = """
+
+from contextlib import asynccontextmanager
+import socket
+
+
+@asynccontextmanager
+async def lifespan():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", int(Path("port").read_text())))
+        yield
+"""
+
+
+def test_a_lifespan_that_cannot_begin_beside_the_old_process_is_told_and_that_one_stays(shop: Shop) -> None:
+    (shop.folder / "port").write_text(str(free_port()))
+    (shop.folder / "shop_jobs.py").write_text(JOBS + BINDS)
+    shop.configure(f'lifespan = "shop_jobs:lifespan"\n{CONFIG}')
+    with serving(shop, "mail") as worker:
+        (old,) = shop.processes()
+        worker.send_signal(signal.SIGHUP)
+        until(lambda: "what is there goes on as it is" in shop.log, "the supervisor has told of it")
+        assert re.search(r"the new process \d+ \(mail\) cannot work: OSError: .*in use", shop.log)
+        until(lambda: shop.processes() == [old], "the one that could not is gone")
+        shop.push("Send", user_id=1)
+        until(lambda: shop.words == ["sent 1"], "the old one works")
+
+
+def test_a_lifespan_that_fails_at_first_is_tried_again(shop: Shop) -> None:
+    (shop.folder / "shop_jobs.py").write_text(JOBS + BINDS)
+    shop.configure(f'lifespan = "shop_jobs:lifespan"\n{CONFIG}')
+    worker = shop.start("worker", "mail")
+    until(lambda: "cannot work: FileNotFoundError" in shop.log, "it has failed")
+    (shop.folder / "port").write_text(str(free_port()))
+    until(lambda: "started" in shop.log, "it works")
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(20) == 0

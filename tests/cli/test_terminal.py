@@ -1,5 +1,6 @@
 """The same commands on a terminal: tables that fit, questions, and no sequence that a job brought."""
 
+import asyncio
 import codecs
 import fcntl
 import os
@@ -13,6 +14,9 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
+
+from headrace import Headrace
+from headrace.driver import Message
 
 from .conftest import Shop
 from .test_commands import HOSTILE, fail_once
@@ -159,3 +163,19 @@ def test_the_demo_shows_its_progress_on_a_terminal(shop: Shop, terminal: Callabl
     assert demo.process.wait(10) == 0
     assert "of 25 done" in text
     assert "The totals agree." in text
+
+
+def test_a_migration_shows_how_far_it_is_and_what_it_waits_for(shop: Shop, terminal: Callable[..., Terminal]) -> None:
+    async def hold_one_of_two() -> None:
+        async with Headrace.load(shop.folder / "headrace.toml") as app:
+            queue = (await app.opened("sqlite")).driver("{mail}", lease_seconds=600)
+            await queue.push([Message(id=each, name="Send", body=b"{}") for each in ("a", "b")])
+            assert len(await queue.pop(1, 0)) == 1
+
+    asyncio.run(hold_one_of_two())
+    moving = terminal("migrate", "mail", "low", "--wait", "1")
+    shown = plain(moving.read())
+    assert moving.process.wait(30) == 1
+    assert "1/2" in shown
+    assert "waiting for 1 reserved" in shown
+    assert "1 message moved to low" in shown

@@ -14,8 +14,7 @@ from .conftest import CONFIG, JOBS, Shop, until
 
 
 def test_until_empty_runs_what_is_there_and_ends(shop: Shop) -> None:
-    for number in range(8):
-        shop.push("Send", user_id=number)
+    shop.store("Send", *({"user_id": number} for number in range(8)))
     shop.push("Send", "--delay", "0.3", user_id=8)
     shop.run("worker", "mail", "--until-empty", "--processes", "2")
     assert sorted(shop.words) == sorted(f"sent {number}" for number in range(9))
@@ -54,8 +53,7 @@ def test_a_group_serves_its_queues_in_strict_order(shop: Shop) -> None:
 
 
 def test_a_process_is_replaced_after_exactly_max_messages(shop: Shop) -> None:
-    for number in range(5):
-        shop.push("Send", user_id=number)
+    shop.store("Send", *({"user_id": number} for number in range(5)))
     shop.run("worker", "mail", "--until-empty", "--max-messages", "2")
     assert sorted(Counter(process for process, _ in shop.record).values()) == [1, 2, 2]
 

@@ -20,8 +20,8 @@ from headrace_memory.store import Store
 class OddBackend(MemoryBackend):
     """Its drivers are of some other kind, and it claims some other things."""
 
-    def __init__(self, kind: type[MemoryDriver], store: Store | None = None, **claims: Any) -> None:
-        super().__init__(store=store)
+    def __init__(self, kind: type[MemoryDriver], held_in: Store | None = None, /, **claims: Any) -> None:
+        super().__init__(store=held_in)
         self._kind = kind
         self._claims = claims
 

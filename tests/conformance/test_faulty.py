@@ -4,6 +4,7 @@ import asyncio
 import multiprocessing
 import pickle
 import signal
+import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -215,6 +216,30 @@ def test_a_process_is_killed_at_the_named_step(tmp_path: Path) -> None:
     assert path.read_text() == "pushed\n" * 2
 
 
+async def test_another_process_is_killed_and_the_call_goes_on(inner: MemoryBackend) -> None:
+    server = await asyncio.create_subprocess_exec(sys.executable, "-c", "import time; time.sleep(60)")
+    driver = FaultyBackend(inner, Fault("push", "kill", at=2, pid=server.pid)).driver("q")
+    await driver.push([message("a")])
+    assert server.returncode is None
+    await driver.push([message("b")])
+    assert await server.wait() == -signal.SIGKILL
+    assert await waiting(inner) == 2
+
+
+async def test_a_fault_that_strikes_once_strikes_only_the_first_that_it_comes_to(
+    inner: MemoryBackend, tmp_path: Path
+) -> None:
+    began = time.monotonic()
+    once = tmp_path / "struck"
+    first, second = (FaultyBackend(inner, Fault("push", "fail", once=once)).driver("q") for _ in range(2))
+    with pytest.raises(BackendUnavailable):
+        await first.push([message("a")])
+    assert await second.push([message("b")]) == ["b"]
+    assert await first.push([message("c")]) == ["c"]
+    assert began <= float(once.read_text()) <= time.monotonic()
+    assert [*tmp_path.iterdir()] == [once]
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
@@ -226,6 +251,7 @@ def test_a_process_is_killed_at_the_named_step(tmp_path: Path) -> None:
         ({"verb": "pop", "do": "fail", "probability": 2}, "probability is 2"),
         ({"verb": "pop", "do": "delay", "seconds": -1}, "seconds is -1"),
         ({"verb": "ack", "do": "reorder"}, "the verb is 'ack'"),
+        ({"verb": "ack", "do": "fail", "pid": 1}, "only a kill"),
         ({"verb": "ack", "do": "duplicate", "when": "after"}, "not after it"),
     ],
 )

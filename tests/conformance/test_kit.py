@@ -287,6 +287,8 @@ def _told(value: Any) -> str:
         ({"selective": frozenset({"failed", "timeout"})}, "choosing_that_is_not_claimed_is_not_there"),
         ({"flush": ALL_CHANNELS - {"reserved", "delayed"}}, "flushing_that_is_not_claimed_is_not_there"),
         ({"wait_ready": False}, "waiting_for_readiness_that_is_not_claimed_is_not_there"),
+        ({"store": False}, "storing_that_is_not_claimed_is_not_there"),
+        ({"lend": ALL_CHANNELS}, "capabilities_are_data_that_make_sense"),
         ({"contract": 2}, "capabilities_are_data_that_make_sense"),
         ({"max_batch": 0}, "capabilities_are_data_that_make_sense"),
         ({"max_run": 0.0}, "capabilities_are_data_that_make_sense"),

@@ -102,7 +102,7 @@ async def test_a_handler_that_runs_is_not_cut_short_by_an_outage(make_app: MakeA
         await app.queue().push(Outlasting(), delay=60)
         ending = app.worker()
         running = asyncio.create_task(ending.run(until_empty=True))
-        await until(lambda: ending._running)
+        await until(lambda: ending.running)
         down[0] = True
         with pytest.raises(BackendUnavailable):
             await running

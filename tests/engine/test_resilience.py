@@ -203,7 +203,7 @@ async def test_a_verb_that_is_refused_is_logged_once_while_the_others_go_on(
         await until(lambda: len(seen) == 5)
         await asyncio.sleep(0.5)
         refuse[0] = False
-        await until(lambda: not worker._consumers[0].held)
+        await until(lambda: not worker.consumers[0].held)
         worker.stop()
         await running
         assert await counts(app) == {}

@@ -40,7 +40,9 @@ def steps() -> Iterator[tuple[str, str, list[str]]]:
 
 def steady(line: str) -> str:
     """A line without what differs from run to run."""
-    line = re.sub(r"\d\d:\d\d:\d\d|\b[0-9a-f]{32}\b|/\S+|\b\d+(\.\d+)? m?s\b|\[\d+\]|\bvm:\d+|\S+:\d+\b", "~", line)
+    times = r"\d{4}-\d\d-\d\d|\d\d:\d\d:\d\d|\b\d+(\.\d+)? m?s\b"
+    places = r"\b[0-9a-f]{32}\b|/\S+|\[\d+\]|\bvm:\d+|\S+:\d+\b"
+    line = re.sub(f"{times}|{places}", "~", line)
     return re.sub(r"\s+", " ", line).strip()
 
 
@@ -49,6 +51,7 @@ def test_the_readmes_files_and_commands_work_in_their_order(
 ) -> None:
     builder.install(clean_environment, ["pytest>=9"])  # a reader who tests has it
     environment = {**os.environ, "PATH": f"{clean_environment.headrace.parent}:{os.environ['PATH']}", "COLUMNS": "100"}
+    environment["HEADRACE_LOG_FORMAT"] = "plain"  # as on the terminal that the README was written at
     environment.pop("PYTHONSAFEPATH", None)  # tox sets it; a new user's `python signup.py` finds what lies beside it
     ran = 0
     for title, text, shown in steps():

@@ -3,6 +3,7 @@
 import asyncio
 import math
 import time
+from types import SimpleNamespace
 from typing import Any
 
 import aio_pika
@@ -12,6 +13,7 @@ from words import counts, ids, message, messages, pairs, receipts
 
 from headrace.conformance.servers.rabbitmq import RabbitServer
 from headrace.driver import Backend, Settled
+from headrace_rabbitmq import publishing
 
 DONE, STALE = Settled.DONE, Settled.STALE
 
@@ -410,3 +412,43 @@ async def test_large_bodies_and_many_at_once_come_back_as_they_were(backend: Bac
     taken = await take(driver, 1000)
     assert sorted(ids(taken)) == sorted(each.id for each in many)
     assert await driver.ack(receipts(taken)) == [DONE] * 1000
+
+
+# Moving to another queue.
+
+
+@pytest.mark.parametrize(("ahead", "least", "most"), [(0.0, 95.0, 100.0), (3600.0, 99.9, 100.1), (-3600.0, 34.4, 34.5)])
+async def test_what_remains_of_a_delay_goes_by_clocks_only_as_far_as_the_broker_does_not_tell(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch, ahead: float, least: float, most: float
+) -> None:
+    """100 s are 65.5 s in the first queue, and the rest in others. ``ahead``: seconds, of the clock that delays."""
+    driver = backend.driver("{mail}")
+    monkeypatch.setattr(publishing, "time", SimpleNamespace(time=lambda: time.time() + ahead))
+    await driver.delay([message("a", delay=100.0)])
+    (lent,) = await driver.lend("delayed", 10)
+    assert least <= lent.message.delay <= most
+    assert list(await driver.ack([lent.receipt])) == [DONE]
+
+
+async def test_what_waits_is_lent_with_the_count_of_its_deliveries_and_can_be_given_back(
+    make: Make, backend: Backend, server: RabbitServer
+) -> None:
+    other = make(server.url)
+    await other.open()
+    driver = backend.driver("{mail}")
+    await driver.push([message("a")])
+    assert len(await other.driver("{mail}").lend("waiting", 1)) == 1
+    await other.close()  # as its process would end
+    (lent,) = await driver.lend("waiting", 1)
+    assert lent.count == 2
+    assert list(await driver.retry([(lent.receipt, lent.message)])) == [DONE]
+    (delivery,) = await take(driver, 1)
+    assert delivery.count == 1
+
+
+async def test_receipts_of_what_was_lent_end_with_the_queue(backend: Backend) -> None:
+    driver = backend.driver("{mail}")
+    await driver.store([message("a")], "failed")
+    (lent,) = await driver.lend("failed", 1)
+    await driver.destroy()
+    assert list(await driver.ack([lent.receipt])) == [STALE]

@@ -13,6 +13,7 @@ from headrace_rabbitmq.topology import (
     SHORTEST,
     Topology,
     highest_level,
+    remaining,
     routing_key,
 )
 
@@ -55,6 +56,24 @@ def walk(seconds: float) -> float:
 def test_a_message_stays_as_long_as_it_is_delayed_and_no_shorter(seconds: float) -> None:
     stayed = walk(seconds)
     assert seconds <= stayed < seconds + SHORTEST + 1e-6
+
+
+@pytest.mark.parametrize("seconds", DELAYS)
+def test_what_remains_of_a_delay_is_known_in_each_queue_but_for_the_stay_in_it(seconds: float) -> None:
+    key = routing_key(seconds)
+    passed = 0.0
+    for level in range(highest_level(seconds), LOWEST - 1, -1):
+        if key.split(".")[HIGHEST - level] == "1":  # it stays there
+            least, most = remaining(key, level)
+            assert passed + most == pytest.approx(walk(seconds))
+            assert most - least == pytest.approx(2**level / 1000)
+            passed += 2**level / 1000
+    assert least == 0.0
+
+
+def test_a_key_that_is_not_ours_tells_nothing_of_what_remains() -> None:
+    for key in ("", "{mail}", routing_key(5.0).replace("1", "2")):
+        assert remaining(key, LOWEST + 1) == (0.0, 0.016)
 
 
 def test_delays_reach_beyond_a_year() -> None:

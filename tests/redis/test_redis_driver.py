@@ -48,7 +48,7 @@ def test_every_script_declares_the_keys_that_it_names() -> None:
             assert script.text.count("KEYS[") == len(script.keys) > 0, name
             assert script.text.startswith("#!lua"), name
             refused_when_full = "allow-oom" not in script.text.splitlines()[0] and "no-writes" not in script.text
-            assert refused_when_full == (script in (scripts.PUSH, scripts.STORE)), name
+            assert refused_when_full == (script in (scripts.PUSH, scripts.REST, scripts.STORE)), name
 
 
 async def test_a_value_that_was_damaged_is_handed_out_without_a_name_and_stops_no_other(

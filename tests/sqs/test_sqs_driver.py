@@ -11,7 +11,7 @@ from helpers_sqs import Make, counts, ids, message, messages, pairs, receipts, t
 from meddling import Document, Meddler
 
 from headrace.conformance.servers.moto import MotoServer
-from headrace.driver import Driver, Settled
+from headrace.driver import Delivery, Driver, Settled
 from headrace.errors import BackendError, BackendUnavailable, MessageTooLarge
 from headrace.notes import make_note
 from headrace_sqs import delays
@@ -197,6 +197,21 @@ async def test_a_delay_that_sqs_cannot_wait_for_is_made_of_hops_by_its_clock(
     assert 5.0 <= took < 9.0
     assert (delivery.message.id, delivery.message.headers, delivery.count) == (sent.id, {"a": "b"}, 1)
     assert await driver.ack([delivery.receipt]) == [Settled.DONE]
+    assert await counts(driver) == {}
+
+
+async def test_what_has_only_ended_a_hop_is_lent_with_what_remains_of_its_delay(
+    backend: SqsBackend, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = backend.driver(prefix)
+    monkeypatch.setattr(delays, "LONGEST_HOP", 1)
+    await driver.delay([message("a", delay=100)])
+    lent: list[Delivery] = []
+    while not lent:
+        lent += await driver.lend("delayed", 10)
+    assert 80 < lent[0].message.delay < 100
+    assert lent[0].count == 1
+    assert list(await driver.ack([lent[0].receipt])) == [Settled.DONE]
     assert await counts(driver) == {}
 
 

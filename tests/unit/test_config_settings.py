@@ -46,6 +46,7 @@ def test_a_queue_that_says_nothing_has_the_documented_defaults() -> None:
         enabled=True,
         push_timeout=5.0,
         stall_seconds=300.0,
+        on_stall="report",
         unknown_job_seconds=600.0,
         queue_length_seconds=10.0,
     )

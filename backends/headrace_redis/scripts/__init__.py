@@ -41,6 +41,7 @@ PUSH: Final = Script("push")
 RELEASE: Final = Script("release")
 RELOAD: Final = Script("reload")
 REMOVE: Final = Script("remove")
+REST: Final = Script("rest")
 RETRY: Final = Script("retry")
 STORE: Final = Script("store")
 

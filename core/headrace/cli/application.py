@@ -9,7 +9,22 @@ from typing import Annotated, Final
 import typer
 
 from headrace import __version__
-from headrace.cli import backends, bench, cancel, check, conform, demo, flush, info, new, push, reload, show, worker
+from headrace.cli import (
+    backends,
+    bench,
+    cancel,
+    check,
+    conform,
+    demo,
+    flush,
+    info,
+    migrate,
+    new,
+    push,
+    reload,
+    show,
+    worker,
+)
 from headrace.cli import list as listing
 from headrace.cli.session import INTERRUPTED, Session, hush_broken_pipe, report
 from headrace.cli.words import Command, Group, flowing
@@ -89,6 +104,7 @@ _add(show.show, LOOK, show.EXAMPLES)
 _add(reload.reload, MOVE, reload.EXAMPLES)
 _add(flush.flush, MOVE, flush.EXAMPLES)
 _add(cancel.cancel, MOVE, cancel.EXAMPLES)
+_add(migrate.migrate, MOVE, migrate.EXAMPLES)
 _add(check.check, SETUP, check.EXAMPLES)
 _add(backends.backends, SETUP, backends.EXAMPLES)
 _add(conform.conform, SETUP, conform.EXAMPLES)

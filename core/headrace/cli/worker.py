@@ -1,10 +1,13 @@
 """``headrace worker``: run the jobs, in processes that a supervisor looks after."""
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -13,12 +16,16 @@ from headrace import __version__
 from headrace.app import Headrace
 from headrace.cli.options import complete_queue
 from headrace.cli.output import plural
-from headrace.cli.session import DONE, FAILED, session_of, shared_queue
-from headrace.errors import ConfigError
-from headrace.logs import log_to_stderr
+from headrace.cli.session import DONE, FAILED, exit_code, session_of, shared_queue
+from headrace.errors import ConfigError, HeadraceError
+from headrace.log_fields import about_queue
+from headrace.logs import LogFormatChoice, format_for, log_to_stderr
 
 if TYPE_CHECKING:
-    from headrace.supervisor import Group, Supervisor
+    from headrace.groups import Group
+    from headrace.health import Outlet
+    from headrace.probes import Address
+    from headrace.supervisor import Supervisor
 
 EXAMPLES = (
     "headrace worker                   each enabled queue, by itself",
@@ -26,6 +33,7 @@ EXAMPLES = (
     "headrace worker high,low mail     two groups",
     "headrace worker --until-empty     work off what is there, then end",
     "headrace worker mail --processes 4 --concurrency 20",
+    "headrace worker --health 8099     for probes: http://127.0.0.1:8099/live and /ready",
 )
 
 logger = logging.getLogger("headrace")
@@ -67,6 +75,22 @@ def worker(
             help="The least that is logged, on stderr: debug, info, warning, error or critical.",
         ),
     ] = "info",
+    log_format: Annotated[
+        LogFormatChoice,
+        typer.Option(
+            metavar="FORMAT",
+            envvar="HEADRACE_LOG_FORMAT",
+            help="How the log looks: plain, json, or auto, which is plain on a terminal and json elsewhere.",
+        ),
+    ] = "auto",
+    health: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PORT|FILE",
+            envvar="HEADRACE_HEALTH",
+            help="Tell how the processes are: by HTTP at a port of this machine, or at HOST:PORT, or in a file.",
+        ),
+    ] = None,
 ) -> None:
     """Run jobs until told to stop.
 
@@ -78,27 +102,51 @@ def worker(
     fresh one cannot work, the old ones stay. SIGTTIN gives each group a process more, SIGTTOU
     takes one away.
 
+    A process that is stuck for longer than stall_seconds is told of, with the place where it is,
+    and replaced if the configuration says so (on_stall).
+
     With --until-empty it exits with 1 if a backend stays out of reach for a minute.
+
+    systemd is told how things are, if it has started this: Type=notify, WatchdogSec.
     """
     # Here, since what it brings along is for this command alone.
+    from headrace.probes import HealthFile, read_place
     from headrace.supervisor import Supervisor
+    from headrace.systemd import Systemd
 
     app = session_of(context).app
+    place = None if not health else read_place(health)
 
     def read(app: Headrace) -> "list[Group]":
         chosen = choose(app, groups or [], processes=processes, concurrency=concurrency, max_messages=max_messages)
         announce(app, chosen)
         return chosen
 
-    log_to_stderr(log_level)
-    supervisor = Supervisor(
-        read(app),
-        config=app.config.source,
-        until_empty=until_empty,
-        log_level=log_level,
-        reread=lambda: read(Headrace.load(app.config.source)),
-    )
-    well = asyncio.run(_supervise(supervisor))
+    form = format_for(log_format, sys.stderr)
+    log_to_stderr(log_level, form)
+    try:
+        with contextlib.ExitStack() as stack:
+            outlets: list[Outlet] = []
+            if (manager := Systemd.of(os.environ)) is not None:
+                outlets.append(manager)
+            if isinstance(place, Path):
+                outlets.append(stack.enter_context(contextlib.closing(HealthFile(place))))
+            supervisor = Supervisor(
+                read(app),
+                config=app.config.source,
+                until_empty=until_empty,
+                log_level=log_level,
+                log_format=form,
+                reread=lambda: read(Headrace.load(app.config.source)),
+                outlets=outlets,
+            )
+            well = asyncio.run(_supervise(supervisor, place))
+    except HeadraceError as error:
+        if form == "plain":
+            raise
+        # Who collects lines of JSON is to find the last one, too.
+        logger.critical("%s", error)
+        raise typer.Exit(exit_code(error)) from error
     raise typer.Exit(DONE if well else FAILED)
 
 
@@ -111,7 +159,7 @@ def choose(
     max_messages: int | None = None,
 ) -> "list[Group]":
     """The groups to run: those named, such as ``high,low``, else one for each enabled queue."""
-    from headrace.supervisor import group_of
+    from headrace.groups import group_of
 
     if named:
         wanted = [list(dict.fromkeys(filter(None, each.split(",")))) for each in named]
@@ -148,10 +196,20 @@ def announce(app: Headrace, groups: "Sequence[Group]") -> None:
                 at_once,
                 f", together with {group.name}" if len(group.queues) > 1 else "",
                 "" if queue.settings.enabled else "; not enabled in the configuration, but named here",
+                extra=about_queue(name),
             )
 
 
-async def _supervise(supervisor: "Supervisor") -> bool:
+async def _supervise(supervisor: "Supervisor", place: "Address | Path | None") -> bool:
+    from headrace.probes import answering
+
+    if place is None or isinstance(place, Path):
+        return await _heeding_signals(supervisor)
+    async with answering(place, supervisor.health):
+        return await _heeding_signals(supervisor)
+
+
+async def _heeding_signals(supervisor: "Supervisor") -> bool:
     loop = asyncio.get_running_loop()
     had_terminal = _has_terminal()
 

@@ -28,6 +28,8 @@ Capability = Literal[
     "cancel",
     "selective",
     "wait_ready",
+    "store",
+    "lend",
     "exact_counts",
     "timed_leases",
 ]
@@ -46,9 +48,11 @@ ChannelCapability = Literal[
     "selective:timeout",
     "selective:all",
     "flush:all",
+    "lend:delayed",
+    "lend:all",
 ]
 
-#: What a case may need of the backend. ``"peek"`` and ``"selective"`` are needed for any channel, be it only one.
+#: What a case may need of the backend. A claim of channels that names none is needed for any channel, be it only one.
 Need = Capability | ChannelCapability
 
 #: The channels that each of these claims can be made for. What is reserved is in the hands of workers.
@@ -56,6 +60,7 @@ CLAIMABLE: Final[dict[str, frozenset[Channel]]] = {
     "peek": ALL_CHANNELS,
     "selective": ALL_CHANNELS - {"reserved"},
     "flush": ALL_CHANNELS - {"reserved"},
+    "lend": ALL_CHANNELS - {"reserved"},
 }
 
 #: Seconds that a case may take, unless it says otherwise; a hanging backend costs no more.
@@ -73,6 +78,7 @@ MODULES: Final = (
     "unique",
     "resting",
     "looking",
+    "moving",
     "claims",
     "connections",
     "stateful",

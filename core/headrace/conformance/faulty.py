@@ -27,6 +27,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, Literal, Self, TypeVar, get_args
 
 from headrace.conformance.wrapping import WrappedBackend
@@ -52,6 +53,8 @@ Verb = Literal[
     "cancel",
     "forget",
     "wait_ready",
+    "store",
+    "lend",
     "open",
     "*",
 ]
@@ -72,7 +75,7 @@ class Fault:
     - ``duplicate``: it is sent twice, and the second answer is given: a client that repeats what got no answer.
     - ``reorder``: what a pop brings is shuffled.
     - ``disconnect``: as `FaultyBackend.disconnect`, for ``seconds``; 0: until `FaultyBackend.heal`.
-    - ``kill``: this process ends by SIGKILL.
+    - ``kill``: a process ends by SIGKILL: this one, or ``pid``, a server's say, after which the call goes on.
 
     Of the calls of that verb, those of all drivers and clones together, it strikes the one numbered ``at``
     (the first is 1), ``every`` so many, or each with a ``probability``; if none of these is given, all.
@@ -86,6 +89,9 @@ class Fault:
     probability: float | None = None
     seed: int = 0  #: of what is left to chance: the same calls then meet the same faults
     seconds: float = 0.0
+    #: A file: of all the processes that have this fault it strikes only the first, and that once; see `claim`.
+    once: Path | None = None
+    pid: int = 0  #: whom a kill ends; 0: this process
 
     def __post_init__(self) -> None:
         for name, value, allowed in (
@@ -108,10 +114,33 @@ class Fault:
             raise ValueError(f"only what a pop brings can be reordered; the verb is {self.verb!r}")
         if self.do in _WITH_THE_CALL and self.when == "after":
             raise ValueError(f"a {self.do} happens with the call, not after it")
+        if self.pid < 0 or (self.pid and self.do != "kill"):
+            raise ValueError(f"pid is {self.pid}; it must be that of a process, and only a kill has one")
 
     def concerns(self, verb: str) -> bool:
         """Whether it may strike calls of this verb."""
         return self.verb in (verb, "*")
+
+    def may_strike(self) -> bool:
+        """Whether it has not struck yet, anywhere, if it may only once. Asked when it is to: a yes counts as that."""
+        return self.once is None or claim(self.once)
+
+
+def claim(path: Path) -> bool:
+    """Make a file, unless it is there: of all who try, in whatever process, one is told that it did.
+
+    The file tells when that was, in seconds on `time.monotonic`, which the processes of one machine share.
+    """
+    draft = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}")
+    draft.write_text(repr(time.monotonic()))
+    try:
+        # A link is made in one step, so that nobody reads half of it.
+        os.link(draft, path)
+    except FileExistsError:
+        return False
+    finally:
+        draft.unlink()
+    return True
 
 
 class FaultyBackend(WrappedBackend):
@@ -168,10 +197,10 @@ class _Course:
                 await self._strike(fault, f"{verb} was not sent")
         answer = await self._connected(call)
         for fault, chance in struck:
-            if fault.do == "duplicate":
+            if fault.do == "duplicate" and fault.may_strike():
                 self.happened.append(fault)
                 answer = await self._connected(call)
-            elif fault.do == "reorder":
+            elif fault.do == "reorder" and fault.may_strike():
                 self.happened.append(fault)
                 answer = _shuffled(answer, chance)
         for fault, _ in struck:
@@ -211,11 +240,13 @@ class _Course:
             return found
 
     async def _strike(self, fault: Fault, what: str) -> None:
+        if not fault.may_strike():
+            return
         self.happened.append(fault)
         if fault.do == "delay":
             await asyncio.sleep(fault.seconds)
         elif fault.do == "kill":
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(fault.pid or os.getpid(), signal.SIGKILL)
         else:
             if fault.do == "disconnect":
                 self.disconnect(fault.seconds)
@@ -310,3 +341,9 @@ class _FaultyDriver(Driver):
 
     async def wait_ready(self, seconds: float) -> bool:
         return await self._run("wait_ready", lambda: self._driver.wait_ready(seconds))
+
+    async def store(self, messages: Sequence[Message], channel: RestingChannel) -> Sequence[str | BackendError]:
+        return await self._run("store", lambda: self._driver.store(messages, channel))
+
+    async def lend(self, channel: Channel, limit: int) -> Sequence[Delivery]:
+        return await self._run("lend", lambda: self._driver.lend(channel, limit))

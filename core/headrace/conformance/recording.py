@@ -187,6 +187,14 @@ class RecordingDriver(Driver):
     async def wait_ready(self, seconds: float) -> bool:
         return await self._call(f"wait_ready({seconds:g})", self._driver.wait_ready(seconds), _is(bool), str)
 
+    async def store(self, messages: Sequence[Message], channel: RestingChannel) -> Sequence[str | BackendError]:
+        words = f"store({_messages(messages)}, {channel!r})"
+        return await self._call(words, self._driver.store(messages, channel), _each(len(messages), str), _ids)
+
+    async def lend(self, channel: Channel, limit: int) -> Sequence[Delivery]:
+        words = f"lend({channel!r}, {limit})"
+        return await self._call(words, self._driver.lend(channel, limit), _deliveries(limit), self._handed_out)
+
 
 # What an answer must be. Each check gives what is wrong, or nothing.
 

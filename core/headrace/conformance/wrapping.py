@@ -112,6 +112,12 @@ class WrappedDriver(Driver):
     async def wait_ready(self, seconds: float) -> bool:
         return await self._inner.wait_ready(seconds)
 
+    async def store(self, messages: Sequence[Message], channel: RestingChannel) -> Sequence[str | BackendError]:
+        return await self._inner.store(messages, channel)
+
+    async def lend(self, channel: Channel, limit: int) -> Sequence[Delivery]:
+        return await self._inner.lend(channel, limit)
+
 
 class RecordingBackend(WrappedBackend):
     """Notes all calls of its drivers, and those of its clones, in ``calls``."""
@@ -181,6 +187,14 @@ class _LimitedDriver(WrappedDriver):
     async def wait_ready(self, seconds: float) -> bool:
         _refuse_unless(self._capabilities.wait_ready)
         return await super().wait_ready(seconds)
+
+    async def store(self, messages: Sequence[Message], channel: RestingChannel) -> Sequence[str | BackendError]:
+        _refuse_unless(self._capabilities.store)
+        return await super().store(messages, channel)
+
+    async def lend(self, channel: Channel, limit: int) -> Sequence[Delivery]:
+        _refuse_unless(channel in self._capabilities.lend)
+        return await super().lend(channel, limit)
 
 
 def _refuse_unless(declared: bool) -> None:

@@ -21,11 +21,12 @@ from headrace.app import Headrace
 from headrace.demo import jobs
 from headrace.demo.counting import Count, Results, count_file
 from headrace.driver import Channel, Info, RestingChannel
+from headrace.groups import group_of
 from headrace.job import Job
-from headrace.logs import Formatter
+from headrace.logs import PlainFormatter
 from headrace.queue import Listed, Queue
 from headrace.settings import QueueSettings
-from headrace.supervisor import Supervisor, group_of
+from headrace.supervisor import Supervisor
 
 #: A lease of a second, so that what a dead worker held comes back while one watches; the
 #: default of 30 is kinder to machines that pause. Other names than "demo" are not shared:
@@ -255,7 +256,7 @@ class LineHandler(logging.Handler):
     def __init__(self, tell: Callable[[str], None]) -> None:
         super().__init__()
         self._tell = tell
-        self.setFormatter(Formatter())
+        self.setFormatter(PlainFormatter())
 
     def emit(self, record: logging.LogRecord) -> None:
         self._tell(self.format(record))

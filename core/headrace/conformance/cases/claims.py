@@ -36,7 +36,7 @@ async def capabilities_are_data_that_make_sense(lab: Lab) -> None:
     claimed = lab.capabilities
     lab.expect("the type of capabilities", type(claimed), Capabilities)
     lab.expect("the contract", claimed.contract, CONTRACT)
-    flags = ("durable", "shared", "ordered", "idempotent", "unique", "cancel", "wait_ready")
+    flags = ("durable", "shared", "ordered", "idempotent", "unique", "cancel", "wait_ready", "store")
     wrong = {name: getattr(claimed, name) for name in flags if type(getattr(claimed, name)) is not bool}
     lab.expect("flags that are neither true nor false", wrong, {})
     for name, possible in CLAIMABLE.items():
