@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from headrace.errors import BackendError, BackendUnavailable
 
 #: By primary result code: the class, and what is wrong and what helps. `BackendUnavailable`
@@ -29,6 +31,9 @@ _MEANINGS: Final[dict[int, tuple[type[BackendError], str]]] = {
     sqlite3.SQLITE_CORRUPT: (BackendError, "is damaged: restore a copy, or rescue it with `sqlite3 FILE .recover`"),
     sqlite3.SQLITE_TOOBIG: (BackendError, "takes no value of that size"),
 }
+
+#: What reading a value raises that is not of its column's kind, as no headrace has written it.
+DAMAGED: Final = (TypeError, ValueError, msgspec.MsgspecError)
 
 
 def is_busy(error: sqlite3.Error) -> bool:
@@ -52,6 +57,8 @@ def translate(error: Exception, path: Path) -> BackendError:
     if isinstance(error, sqlite3.Error):
         kind, meaning = _MEANINGS.get(_code(error), (BackendError, "could not be used"))
         return kind(f"{path} {meaning} ({error})")
+    if isinstance(error, DAMAGED):
+        return BackendError(f"{path} has in it what headrace does not write: it is damaged, restore a copy ({error!r})")
     return BackendError(f"{path} could not be used: {error!r}")
 
 
@@ -60,5 +67,5 @@ def translated(path: Path) -> Iterator[None]:
     """Let no foreign exception of the file pass."""
     try:
         yield
-    except (sqlite3.Error, OSError) as error:
+    except (sqlite3.Error, OSError, *DAMAGED) as error:
         raise translate(error, path) from error

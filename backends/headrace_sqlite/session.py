@@ -16,7 +16,7 @@ from headrace.errors import BackendError, BackendUnavailable
 from headrace_sqlite import schema, statements
 from headrace_sqlite.clock import Clock, Machine
 from headrace_sqlite.disk import Log
-from headrace_sqlite.errors import is_busy, translate, translated
+from headrace_sqlite.errors import DAMAGED, is_busy, translate, translated
 from headrace_sqlite.forks import open_files
 from headrace_sqlite.settings import SqliteSettings
 from headrace_sqlite.threads import Threads
@@ -166,7 +166,7 @@ async def open_session(path: Path, settings: SqliteSettings, machine: Machine) -
     while True:
         try:
             return _open(path, settings, Clock(machine))
-        except (sqlite3.Error, OSError) as error:
+        except (sqlite3.Error, OSError, *DAMAGED) as error:
             busy = isinstance(error, sqlite3.Error) and is_busy(error)
             if not busy or loop.time() >= deadline:
                 raise translate(error, path) from error

@@ -154,7 +154,7 @@ def from_json(data: bytes) -> Report:
         if found != SCHEMA:
             raise UnreadableReport(f"it has version {found} of the schema, and this headrace reads {SCHEMA}")
         return msgspec.json.decode(data, type=Report)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UnreadableReport(f"it is no report of headrace bench: {error}") from None
 
 

@@ -285,7 +285,7 @@ def _parse(path: Path) -> dict[str, Any] | None:
         raise ConfigError(f"{path}: is not UTF-8 text: {error.reason} at byte {error.start}") from None
     try:
         return tomllib.loads(text)
-    except ValueError as error:  # of which TOMLDecodeError is one, and a number of thousands of digits another
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError, a number of thousands of digits, deep nesting
         raise ConfigError(f"{path}: is not TOML: {error}") from error
 
 

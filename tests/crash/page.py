@@ -1,11 +1,10 @@
 """The crash matrix as a page: the table of each backend, and before it what all of them come to."""
 
-import platform
-import time
-from collections.abc import Iterable, Sequence
-from importlib import metadata
+from collections.abc import Sequence
 from itertools import groupby
 from typing import Final
+
+from pages import date, machine, markdown
 
 from .cells import JOBS, LEASE, POP_TIMEOUT, STEPS, Row
 
@@ -46,7 +45,7 @@ command or a worker. *Broker back*: of those who were there, and of those who ha
 def page(rows: Sequence[Row]) -> str:
     """All of it, in Markdown."""
     parts = [
-        HEAD.format(date=_date(), machine=_machine(), jobs=JOBS, lease=LEASE, pop_timeout=POP_TIMEOUT),
+        HEAD.format(date=date(), machine=machine(), jobs=JOBS, lease=LEASE, pop_timeout=POP_TIMEOUT),
         _totals(rows),
     ]
     for backend, group in groupby(rows, lambda row: row.backend):
@@ -60,7 +59,7 @@ def _totals(rows: Sequence[Row]) -> str:
         *(_total(TITLES[backend], list(group)) for backend, group in groupby(rows, lambda row: row.backend)),
         _total("all", rows),
     ]
-    return _markdown(lines, 1)
+    return markdown(lines, 1)
 
 
 def _total(title: str, rows: Sequence[Row]) -> tuple[str, ...]:
@@ -84,23 +83,8 @@ def _table(rows: Sequence[Row]) -> str:
     for row in by_step:
         counts = (str(getattr(row, name)) for name in names)
         lines.append((row.step, row.moment, row.killed, *counts, _seconds(row.seconds)))
-    return _markdown(lines, 3)
+    return markdown(lines, 3)
 
 
 def _seconds(seconds: float | None) -> str:
     return "-" if seconds is None else f"{seconds:.1f}"
-
-
-def _markdown(lines: Iterable[Sequence[str]], words: int) -> str:
-    """A table, whose first columns are words, and the others figures, to the right."""
-    head, *rest = lines
-    rule = ["---" if place < words else "---:" for place in range(len(head))]
-    return "\n".join(f"| {' | '.join(line)} |" for line in (head, rule, *rest)) + "\n"
-
-
-def _date() -> str:
-    return time.strftime("%Y-%m-%d", time.gmtime())
-
-
-def _machine() -> str:
-    return f"headrace {metadata.version('headrace')}, Python {platform.python_version()} on {platform.system()}"

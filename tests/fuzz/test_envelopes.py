@@ -4,24 +4,19 @@ Random bytes, and envelopes of ours that were cut, flipped and overwritten. ``HE
 as many; ``--hypothesis-show-statistics`` tells how many were tried.
 """
 
-import math
 import os
-import sqlite3
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from aiormq.abc import DeliveredMessage
+import readers
+from fuzz_targets import TARGETS
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pamqp.commands import Basic
-from pamqp.header import ContentHeader
 
 from headrace.driver import Message, Note
-from headrace_rabbitmq import codec as rabbitmq
 from headrace_redis import codec as redis
 from headrace_sqlite import rows
-from headrace_sqs import codec as sqs
 
 TRIED = 50_000 if "HEADRACE_TEST_LONG" in os.environ else 200
 
@@ -71,50 +66,22 @@ def values(pack: Callable[[Message], bytes]) -> st.SearchStrategy[bytes]:
     return st.binary(max_size=200) | damaged(messages.map(pack))
 
 
-def expect_message(found: Message) -> None:
-    assert isinstance(found.id, str)
-    assert isinstance(found.name, str)
-    assert isinstance(found.body, bytes)
-    assert found.attempt >= 0
-    assert found.deaths >= 0
+@fuzzed
+@given(value=values(lambda message: bytes(24) + redis.pack(message)))
+def test_any_value_of_redis_is_a_message(value: bytes) -> None:
+    readers.value_of_redis(value)
 
 
 @fuzzed
-@given(value=values(lambda message: bytes(8) + redis.pack(message)), element=st.binary(max_size=40))
-def test_any_value_of_redis_is_a_message(value: bytes, element: bytes) -> None:
-    expect_message(redis.unpack(redis.id_text(element), value))
-
-
-@fuzzed
-@given(value=values(lambda message: about(message)), body=texts | st.just("(binary)"), binary=st.binary(max_size=50))
+@given(value=values(readers.whole_attribute_of_sqs), body=texts | st.just("(binary)"), binary=st.binary(max_size=50))
 def test_any_attribute_of_sqs_is_a_message(value: bytes, body: str, binary: bytes) -> None:
-    attributes = {"headrace": {"DataType": "Binary", "BinaryValue": value}}
-    for _ in range(2):
-        found = sqs.unpack({"MessageId": "a", "Body": body, "MessageAttributes": attributes})
-        expect_message(found.message)
-        assert all(seconds is None or 0 <= seconds < math.inf for seconds in (found.after, found.due))
-        attributes["headrace-body"] = {"DataType": "Binary", "BinaryValue": binary}
-
-
-def about(message: Message) -> bytes:
-    value: bytes = sqs.pack(message).fields["MessageAttributes"]["headrace"]["BinaryValue"]
-    return value
+    readers.attribute_of_sqs(value, body, binary)
 
 
 @fuzzed
-@given(value=values(lambda message: header(message)), body=st.binary(max_size=50), count=st.integers() | texts)
+@given(value=values(readers.whole_header_of_rabbitmq), body=st.binary(max_size=50), count=st.integers() | texts)
 def test_any_header_of_rabbitmq_is_a_message(value: bytes, body: bytes, count: Any) -> None:
-    for given_value in (value, value.decode(errors="replace"), [value], {"a": value}, len(value)):
-        properties = Basic.Properties(headers={"headrace": given_value, "x-delivery-count": count})  # type: ignore[dict-item]
-        delivery = DeliveredMessage(Basic.Deliver(), ContentHeader(properties=properties), body, None)  # type: ignore[arg-type]
-        message, deliveries = rabbitmq.received(delivery)
-        expect_message(message)
-        assert deliveries >= 0
-
-
-def header(message: Message) -> bytes:
-    headers = rabbitmq.properties(message).headers or {}
-    return str(headers.get("headrace", "")).encode()
+    readers.header_of_rabbitmq(value, body, count)
 
 
 @fuzzed
@@ -123,17 +90,16 @@ def header(message: Message) -> bytes:
     note=values(lambda message: (rows.note_text(message.note) or "").encode()),
 )
 def test_any_text_beside_a_row_of_sqlite_is_a_message(headers: bytes, note: bytes) -> None:
-    connection = sqlite3.connect(":memory:")
-    try:
-        for row in (row_of(headers, None), row_of(None, note), row_of(headers, note)):
-            expect_message(rows.message(connection, row))
-    finally:
-        connection.close()
+    readers.texts_of_sqlite(headers, note)
 
 
-def row_of(headers: bytes | None, note: bytes | None) -> rows.Row:
-    texts = [None if each is None else each.decode(errors="replace") for each in (headers, note)]
-    return rows.Row(1, 1, 1, "a", "Job", "00", 0, 0, None, *texts)
+@pytest.mark.parametrize("name", sorted(TARGETS))
+def test_what_the_guided_fuzzer_begins_with_is_read(name: str) -> None:
+    target = TARGETS[name]
+    for data in target.seeds():
+        target.read(data)
+        target.read(data[: len(data) // 2])
+        target.read(b"[" * NESTED + data)
 
 
 @pytest.mark.parametrize(

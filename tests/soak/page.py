@@ -1,13 +1,10 @@
 """The soak's figures, as lines for each minute, and as a page."""
 
-import os
-import platform
-import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from headrace import __version__
+from pages import date, machine, markdown
 
 from .measures import Measure
 from .site import Site
@@ -19,8 +16,7 @@ HEAD: Final = """\
 # The soak
 
 {minutes} minutes of mixed load on all backends at once, while workers and brokers were killed at random. Made by
-`tox -e soak -- --minutes {minutes} --page docs/SOAK.md`, on {date}, with headrace {version}, Python {python} on
-{system}, {processors} processors.
+`tox -e soak -- --minutes {minutes} --page docs/SOAK.md`, on {date}, with {machine}.
 
 On each backend one application pushed jobs, one after the other, about {rate:g} in a second at most: plain and delayed
 ones, such as fail once, or fail or run past their timeout until they are mended and reloaded, bodies of 200 kB, and
@@ -85,15 +81,7 @@ def _courses(measures: Sequence[Sequence[Measure]]) -> dict[tuple[str, str], lis
 
 def page(results: Sequence[Result], minutes: int, rate: float) -> str:
     """All of it, in Markdown."""
-    head = HEAD.format(
-        minutes=minutes,
-        date=time.strftime("%Y-%m-%d", time.gmtime()),
-        version=__version__,
-        python=platform.python_version(),
-        system=platform.system(),
-        processors=os.cpu_count(),
-        rate=rate,
-    )
+    head = HEAD.format(minutes=minutes, date=date(), machine=machine(), rate=rate)
     lines: list[tuple[str, ...]] = [
         ("backend", "pushed", "executed", "lost", "twice", "workers killed", "brokers killed")
     ]
@@ -109,11 +97,4 @@ def page(results: Sequence[Result], minutes: int, rate: float) -> str:
             values = (course[0].value, most, course[-1].value, course[0].slack)
             if most:
                 rows.append((each.backend, thing, what, *(f"{value:.0f}" for value in values)))
-    return "\n".join((head, _table(lines, 1), GROWTH.format(warm=WARM, verdict=verdict), _table(rows, 3)))
-
-
-def _table(lines: Iterable[Sequence[str]], words: int) -> str:
-    """A table whose first columns are words, and the others figures, to the right."""
-    head, *rest = lines
-    rule = ["---" if place < words else "---:" for place in range(len(head))]
-    return "\n".join(f"| {' | '.join(line)} |" for line in (head, rule, *rest)) + "\n"
+    return "\n".join((head, markdown(lines, 1), GROWTH.format(warm=WARM, verdict=verdict), markdown(rows, 3)))
