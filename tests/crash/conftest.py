@@ -29,7 +29,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--crash-page", type=Path, help="where the crash matrix is written, in Markdown")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def place_of() -> Iterator[Callable[[Cell], Place]]:
     """The place of a cell. Those whose brokers are killed are others than those whose brokers live."""
     with ExitStack() as stack:

@@ -13,7 +13,7 @@ from headrace.conformance.servers.moto import ENVIRONMENT
 from .works import APPLICATION
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def place_of() -> Iterator[Callable[[str], Place]]:
     """The place of a backend, by its name; its server is started when it is first needed."""
     with ExitStack() as stack:

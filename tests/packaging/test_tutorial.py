@@ -78,10 +78,14 @@ def name_of(node: ast.stmt) -> str:
 
 
 def definitions(source: Path) -> list[str]:
-    """All that a module says, whatever its order."""
+    """All that a module says, whatever its order, without the verbs that nobody has written: they are to be removed."""
     nodes = ast.parse(source.read_text()).body
-    inner = [each for node in nodes if isinstance(node, ast.ClassDef) for each in node.body]
+    inner = [each for node in nodes if isinstance(node, ast.ClassDef) for each in node.body if is_written(each)]
     return sorted(ast.dump(node) for node in [*nodes, *inner] if not isinstance(node, ast.ClassDef))
+
+
+def is_written(node: ast.stmt) -> bool:
+    return "is still to be written" not in ast.unparse(node)
 
 
 def test_the_tutorial_leads_from_nothing_to_a_backend_that_conforms(

@@ -75,5 +75,13 @@ class Builder:
     def install(self, into: Environment, what: Sequence[str | Path]) -> None:
         """Let pip install into another environment: requirements, wheels, pip's own options."""
         pip = (self.environment.python, "-m", "pip", "--python", into.python)
-        options = ("install", "--quiet", "--no-input", "--disable-pip-version-check", "--root-user-action", "ignore")
+        options = (
+            "install",
+            "--quiet",
+            "--no-compile",
+            "--no-input",
+            "--disable-pip-version-check",
+            "--root-user-action",
+            "ignore",
+        )
         self.environment.run(*pip, *options, *what, cwd=into.folder)

@@ -21,6 +21,7 @@ CAPABILITIES = Capabilities(
     cancel=True,
     selective=ALL_CHANNELS - {"reserved"},
     wait_ready=True,
+    store=True,
 )
 
 

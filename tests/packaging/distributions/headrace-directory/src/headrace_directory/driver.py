@@ -260,3 +260,10 @@ class DirectoryDriver(Driver):
 
     async def wait_ready(self, seconds: float) -> bool:
         return bool(await self._look(seconds, lambda: self._entries("waiting")))
+
+    async def store(self, messages: Sequence[Message], channel: RestingChannel) -> Sequence[str | BackendError]:
+        folder, now = self._folder / channel, self._clock.now()
+        await self._run(
+            lambda: self._store([(folder, now, msgspec.structs.replace(each, delay=0.0)) for each in messages])
+        )
+        return [message.id for message in messages]
