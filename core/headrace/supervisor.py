@@ -242,7 +242,6 @@ class Supervisor:
                 place.look_for_life()
             self._show()
             self._changed.clear()
-            # Not by `wait_for`, which on 3.11 swallows a cancellation that comes along with the event.
             # Not by `wait_for`: before Python 3.12 it swallows a cancellation that comes with the event.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(every):
