@@ -102,7 +102,7 @@ class Child:
             self.news()
 
     def say(self, word: bytes) -> None:
-        """Send `GO` or `DRAIN`; to one that has ended, nothing."""
+        """Send `GO`, `DRAIN` or `HURRY`; to one that has ended, nothing."""
         if word == GO:
             self.turned = time.monotonic()
         elif word == DRAIN:

@@ -2,7 +2,7 @@
 
 They are tied by a socket pair, the *line*, of which each holds one end. When the parent is
 gone, by ``kill -9`` too, its end closes, and the child stops as if told to. Down the line go
-single bytes, `GO` and `DRAIN`; up go JSON lines: one `Ready`, a `Sign` of life every few seconds,
+single bytes, `GO`, `DRAIN` and `HURRY`; up go JSON lines: one `Ready`, a `Sign` of life every few seconds,
 and in the end one `Farewell`.
 """
 
@@ -17,6 +17,8 @@ from headrace.logs import LogFormat
 GO: Final = b"g"
 #: Take no more, and end when the handlers that run have, however long that takes.
 DRAIN: Final = b"d"
+#: Stop at once. A word, since a second SIGTERM that comes before the first was heard is the same one to a process.
+HURRY: Final = b"h"
 
 #: Seconds beyond its ``shutdown_timeout`` in which a worker cancels handlers, sends its last
 #: moves and closes. A process that is not gone after that is ended, whatever holds it.

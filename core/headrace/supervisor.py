@@ -21,7 +21,7 @@ from headrace.groups import Group
 from headrace.health import Health, Outlet, Phase, health_of
 from headrace.log_fields import about_queue
 from headrace.logs import LogFormat
-from headrace.orders import Order
+from headrace.orders import HURRY, Order
 from headrace.place import Place
 
 logger = logging.getLogger("headrace")
@@ -105,7 +105,8 @@ class Supervisor:
             self._stop_children()
         elif self._signals == 2:
             logger.warning("told to stop a second time: ending at once")
-            self._stop_children()
+            for child in self.children:
+                child.say(HURRY)
             asyncio.get_running_loop().call_later(HURRY_SECONDS, self._kill_children)
 
     def reload(self) -> None:

@@ -21,7 +21,7 @@ import msgspec
 from headrace.app import Headrace
 from headrace.errors import BackendError, CapabilityError, ConfigError, HeadraceError, JobError
 from headrace.logs import log_to_stderr, log_what_nobody_catches
-from headrace.orders import DRAIN, GO, STOP_SECONDS, Ending, Farewell, LastTaken, Order, Ready, Sign
+from headrace.orders import DRAIN, GO, HURRY, STOP_SECONDS, Ending, Farewell, LastTaken, Order, Ready, Sign
 from headrace.stalls import LOOK_SECONDS
 from headrace.stopping import end_tasks
 from headrace.worker import Worker
@@ -126,7 +126,9 @@ class _ProcessWorker(Worker):
         if word == DRAIN and self.is_ready:
             self._may_go.set()
             self.drain()
-        else:
+            return
+        self.stop()
+        if word == HURRY:
             self.stop()
 
 

@@ -88,6 +88,22 @@ def test_a_second_signal_ends_at_once_and_gives_back_at_no_cost(shop: Shop) -> N
     assert (listed["id"], listed["attempt"], listed["deaths"]) == (message_id, 0, 0)
 
 
+def test_two_signals_that_a_busy_process_hears_as_one_are_two(shop: Shop) -> None:
+    message_id = shop.push("Hold")
+    worker = shop.start("worker", "mail")
+    until(lambda: shop.words == ["holding"], "the handler runs")
+    (process,) = shop.processes()
+    os.kill(process, signal.SIGSTOP)
+    worker.send_signal(signal.SIGTERM)
+    until(lambda: "stopping" in shop.log, "the supervisor has heard")
+    worker.send_signal(signal.SIGTERM)
+    until(lambda: "a second time" in shop.log, "the supervisor has heard again")
+    os.kill(process, signal.SIGCONT)
+    assert worker.wait(20) == 0
+    (listed,) = shop.json("list", "mail", "--channel", "waiting")
+    assert (listed["id"], listed["attempt"], listed["deaths"]) == (message_id, 0, 0)
+
+
 def test_ctrl_c_is_passed_on_once(shop: Shop) -> None:
     shop.push("Hold")
     worker = shop.start("worker", "mail")

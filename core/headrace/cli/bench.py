@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from headrace.cli.bench_progress import progress
 from headrace.cli.options import Json, complete_backend, read_options
-from headrace.cli.output import Cell, Column, console, note, on_terminal, plural, say, show_table
+from headrace.cli.output import Cell, Column, note, plural, say, show_table
 from headrace.cli.session import DONE, FAILED, INTERRUPTED, session_of
 from headrace.errors import ConfigError
 from headrace.printing import printable
@@ -25,9 +26,9 @@ from headrace.tables import show, suggest
 
 if TYPE_CHECKING:
     from headrace_bench.participants import Absent, Member
-    from headrace_bench.results import Question, Report, Run
+    from headrace_bench.results import Question, Report
     from headrace_bench.scenario import Parameters, Scenario
-    from headrace_bench.session import Session, Step
+    from headrace_bench.session import Session
     from headrace_bench.sizes import Size
     from headrace_bench.tables import Table
 
@@ -274,12 +275,12 @@ def _run(session: "Session", output: Path, tell: Callable[[str], None]) -> None:
 
     plan = session.plan()
     tell(f"{plural(len(plan), 'run')} of {plural(len(session.scenarios), 'scenario')}\n")
-    with _progress(len(plan), tell) as progress, contextlib.closing(session.run()) as running:
+    with progress(len(plan), tell) as shown, contextlib.closing(session.run()) as running:
         for step, run in running:
             if run is None:
-                progress.began(step)
+                shown.began(step)
             else:
-                progress.ended(step, run)
+                shown.ended(step, run)
                 save_report(session.report, output)
 
 
@@ -310,75 +311,6 @@ def _show(table: "Table") -> None:
     show_table(
         columns, [[Cell(printable(each.text), _STYLES.get(each.kind, "")) for each in row] for row in table.rows]
     )
-
-
-class _Lines:
-    """Progress where there is no terminal: a line for each measurement that is complete, and for what went wrong."""
-
-    def __init__(self, tell: Callable[[str], None]) -> None:
-        self._tell = tell
-
-    def began(self, step: "Step") -> None:
-        """Nothing to show yet."""
-
-    def ended(self, step: "Step", run: "Run") -> None:
-        if run.error:
-            self._tell(printable(f"{_told(step)}: {run.error}"))
-        elif step.round == step.rounds - 1:
-            self._tell(f"{_told(step)}: {_figures(step, run)}")
-
-
-class _Bar(_Lines):
-    """Progress on a terminal: how far it is, and what runs."""
-
-    def __init__(self, tell: Callable[[str], None], advance: Callable[..., None]) -> None:
-        super().__init__(tell)
-        self._advance = advance
-        self._done = 0
-
-    def began(self, step: "Step") -> None:
-        self._advance(completed=self._done, description=_told(step))
-        self._done += 1
-
-    def ended(self, step: "Step", run: "Run") -> None:
-        if run.error:
-            self._tell(printable(f"{_told(step)}: {run.error}"))
-
-
-def _told(step: "Step") -> str:
-    from headrace_bench.words import told
-
-    words = told(step.parameters)
-    return f"{step.scenario.note.title}{', ' if words else ''}{words}: {step.member.participant.name}"
-
-
-def _figures(step: "Step", run: "Run") -> str:
-    from headrace_bench.words import figure
-
-    described = step.scenario.note.figures
-    return ", ".join(
-        f"{described[name].title or name} {figure(value)} {described[name].unit}" for name, value in run.figures.items()
-    )
-
-
-@contextlib.contextmanager
-def _progress(count: int, tell: Callable[[str], None]) -> Iterator[_Lines]:
-    if not on_terminal():
-        yield _Lines(tell)
-        return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (
-        BarColumn(bar_width=30),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.description}", markup=False),
-    )
-    screen = console()
-    # Seldom, since drawing takes a little of what is measured.
-    with Progress(*columns, console=screen, transient=True, refresh_per_second=2) as progress:
-        task = progress.add_task("", total=count)
-        yield _Bar(lambda text: screen.print(text, style="red"), lambda **words: progress.update(task, **words))
 
 
 # Comparing

@@ -240,8 +240,11 @@ class RabbitServer(ServerProcess):
         self.evaluate(f"[rabbit_channel:do(P, {acknowledgement}) || P <- rabbit_channel:list_local()]")
 
     def raise_alarm(self) -> None:
-        """Block publishers, as when memory runs out."""
-        self.evaluate("vm_memory_monitor:set_vm_memory_high_watermark({absolute, 1})")
+        """Block publishers, as when memory runs out. Every connection has been told when it returns."""
+        self.evaluate(
+            "vm_memory_monitor:set_vm_memory_high_watermark({absolute, 1}), "
+            "Wait = fun W() -> case rabbit_alarm:get_alarms() of [] -> timer:sleep(10), W(); _ -> ok end end, Wait()"
+        )
 
     def lift_alarm(self) -> None:
         """Let publishers go on."""
