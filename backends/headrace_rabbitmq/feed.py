@@ -93,7 +93,6 @@ class Feed:
         self.buffer = Unpopped()
         self.touched = 0.0  #: when somebody last popped
         self.heard = 0.0  #: when the broker last said anything
-        self.is_exhausted = False  #: whether the consumer's credit is used up
         self.on_arrival: Callable[[], object] = lambda: None  #: called here when something is in the buffer
         self.on_failure: Callable[[BackendError], object] = lambda error: None  #: called here when nothing can come
         self._link = link
@@ -113,6 +112,7 @@ class Feed:
         self._timer: asyncio.TimerHandle | None = None
         self._is_supplying = False
         self._is_fast = False  #: whether what was last fetched was not enough
+        self._is_growing = False
 
     # Demand.
 
@@ -126,15 +126,27 @@ class Feed:
         del self._waits[caller]
         self._arm()
 
-    def grow(self, limit: int) -> None:
-        """Somebody popped and would have liked more, at a moment when no more could come."""
-        self._is_fast = True
-        self._spawn(self._replace(limit))
+    def suffices(self, limit: int) -> bool:
+        """Whether a change would not bring more of so many. For anybody's use: a guess, as acks are on their way."""
+        consumer = self._consumer
+        if consumer is None or consumer.out < consumer.prefetch / 2:
+            return True  # what is there has come
+        return consumer.credit > 0 and consumer.prefetch >= limit
 
-    async def _replace(self, limit: int) -> None:
-        async with self._changing:
-            if self._hold is not None and self._consumer is not None and self._consumer.credit <= 0:
-                await self._change(self._hold, self._credit(limit))
+    def grow(self, limit: int) -> None:
+        """Somebody popped, and would have liked so many more than could come."""
+        if self._is_growing:
+            return
+        self._is_fast = self._is_growing = True
+        self._spawn(self._grow(limit))
+
+    async def _grow(self, limit: int) -> None:
+        try:
+            async with self._changing:
+                if self._hold is not None and not self.suffices(limit):
+                    await self._change(self._hold, self._credit(limit), patience=_ON_ITS_WAY)
+        finally:
+            self._is_growing = False
 
     def adjust(self, *, patient: bool = True) -> None:
         """Have a consumer with credit if somebody waits and nothing is there."""
@@ -254,9 +266,14 @@ class Feed:
         self._opened = time.monotonic()
         return hold
 
-    async def _change(self, hold: Hold, prefetch: int) -> None:
-        """Have a consumer with so much credit, unless the one that there is has some again. Raises `BackendError`."""
+    async def _change(self, hold: Hold, prefetch: int, *, patience: float = 0.0) -> None:
+        """Have a consumer with so much credit, unless the one that there is has some again. Raises `BackendError`.
+
+        ``patience``: seconds for it to use up what it has. Whoever acks as fast as it is given would keep a little
+        credit for ever, and wait for the broker after every few messages.
+        """
         async with hold.without_acks():  # a message that one of those sends for would be on its way
+            await self._use_up(patience)
             if self._consumer is not None and self._consumer.credit > 0:
                 return
             await self._cancel(hold)
@@ -275,11 +292,17 @@ class Feed:
         self.heard = time.monotonic()
         self._arm()
 
+    async def _use_up(self, patience: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(patience):
+                while self._consumer is not None and self._consumer.credit > 0:
+                    self._arrival.clear()
+                    await self._arrival.wait()
+
     async def _cancel(self, hold: Hold) -> None:
         if self._consumer is not None:
             await hold.ask(commands.Basic.Cancel(consumer_tag=self._consumer.tag))
             self._consumer = None
-            self.is_exhausted = False
 
     def _receive(self, hold: Hold, delivered: DeliveredMessage) -> None:
         if hold is not self._hold:
@@ -290,7 +313,6 @@ class Feed:
             if consumer.first is None:
                 consumer.first = tag
             consumer.out += 1
-            self.is_exhausted = consumer.out >= consumer.prefetch
         self.heard = came = time.monotonic()
         self.buffer.add(Delivered(Receipt(hold, tag), delivered, came))
         self._arrival.set()
@@ -302,7 +324,6 @@ class Feed:
         consumer = self._consumer if hold is self._hold else None
         if consumer is not None and consumer.first is not None and tag >= consumer.first:
             consumer.out -= 1
-            self.is_exhausted = False
 
     def _cancelled(self, hold: Hold) -> None:
         """The broker ended the consumer: its queue was deleted, or its deliveries were held for too long."""
@@ -314,7 +335,6 @@ class Feed:
         if self._hold is not hold:
             return
         self._hold = self._consumer = None
-        self.is_exhausted = False
         self.buffer.clear()
         # A queue that is missing is declared anew by whoever meets that.
         is_short = self._has_begun and time.monotonic() - self._opened < _SHORT_LIFE

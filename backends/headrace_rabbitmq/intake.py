@@ -37,7 +37,7 @@ class Intake:
         taken = self._buffer.take(limit)
         if not taken:
             taken = await self._come(limit, wait, lambda: self._buffer.take(limit))
-        elif len(taken) < limit and self._feed.is_exhausted:
+        if taken and len(taken) < limit and not self._feed.suffices(limit - len(taken)):
             self._thread.post(self._feed.grow, limit - len(taken))
         self._feed.touched = time.monotonic()
         return taken

@@ -414,6 +414,23 @@ async def test_large_bodies_and_many_at_once_come_back_as_they_were(backend: Bac
     assert await driver.ack(receipts(taken)) == [DONE] * 1000
 
 
+async def test_whoever_asks_for_more_than_is_there_can_still_ack(backend: Backend) -> None:
+    """A consumer with more credit could come only after the first has used up what it has, which it never does."""
+    driver = backend.driver("{mail}")
+    sent = messages(12)
+    await driver.push(sent)
+    first = await take(driver, 10)
+    assert await driver.ack(receipts(first)) == [DONE] * 10
+    rest = await driver.pop(500, 1.0)
+    while len(rest) < 2:
+        rest += await driver.pop(500, 1.0)
+    assert await driver.ack(receipts(rest)) == [DONE] * 2
+    assert sorted(ids([*first, *rest])) == sorted(each.id for each in sent)
+    assert {each.count for each in [*first, *rest]} == {1}
+    await eventually(lambda: counts(driver), {})
+    assert await driver.pop(500, 0) == []
+
+
 # Moving to another queue.
 
 
