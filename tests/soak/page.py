@@ -19,10 +19,10 @@ HEAD: Final = """\
 `tox -e soak -- --minutes {minutes} --page docs/SOAK.md`, on {date}, with {machine}.
 
 On each backend one application pushed jobs, one after the other, about {rate:g} in a second at most: plain and delayed
-ones, such as fail once, or fail or run past their timeout until they are mended and reloaded, bodies of 200 kB, and
-unique ones where the backend has them. Of two supervisors one was left in peace with its worker; the other's worker
-was killed every 5 to 15 seconds, and the broker every 30 to 60 (of SQS, whose emulator would forget everything, the
-way there).
+ones, such as fail once, or fail or run past their timeout until they are mended and reloaded, such as need their lease
+extended, bodies of 200 kB, and unique ones where the backend has them. Of two supervisors one was left in peace with
+its worker; the other's worker was killed every 5 to 15 seconds, and the broker every 30 to 60 (of SQS, whose emulator
+would forget everything, the way there).
 
 *executed*: jobs that ran to their end. *lost*: pushes that were confirmed, and had not run in the end. *twice*: runs
 beyond the first, by which at least once is kept.

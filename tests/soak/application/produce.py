@@ -18,12 +18,13 @@ from headrace.queue import Queue
 
 #: Of a hundred orders, how many are of each kind.
 SHARES: Final[dict[Kind, int]] = {
-    "plain": 54,
+    "plain": 52,
     "delayed": 20,
     "retrying": 10,
     "failing": 5,
     "late": 3,
     "large": 2,
+    "long": 2,
     "unique": 6,
 }
 

@@ -12,10 +12,13 @@ from typing import Final, Literal
 from headrace import Job, current
 
 #: What kinds of orders there are; see `Order`.
-Kind = Literal["plain", "delayed", "retrying", "failing", "late", "large", "unique"]
+Kind = Literal["plain", "delayed", "retrying", "failing", "late", "large", "long", "unique"]
 
 #: While this file is there, orders that would fail or be late are neither.
 MENDED: Final = Path("mended")
+
+#: Seconds that a long order takes: the better part of a lease, so that its worker has to extend it.
+LONG: Final = 1.5
 
 #: Seconds between two reports of a process.
 REPORT_EVERY: Final = 2.0
@@ -38,7 +41,7 @@ class Order(Job, name="soak.Order"):
     filling: str = ""
 
     async def handle(self) -> None:
-        await asyncio.sleep(random.uniform(0, 0.02))
+        await asyncio.sleep(LONG if self.kind == "long" else random.uniform(0, 0.02))
         if self.kind == "retrying" and current().attempt == 0:
             raise ValueError("it will do the second time")
         if not MENDED.exists():
