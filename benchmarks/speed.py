@@ -2,10 +2,12 @@
 
 Prints jobs a second pushed with ``push_many`` and consumed end to end, acks included, by
 one worker with the default listeners: a no-op ``async def`` job with one integer argument,
-concurrency 10, a backlog of 50,000. Then, for sqlite: idle-to-start latency between two
-processes, what an idle worker costs, and consumption with 1,000 and 1,000,000 waiting.
-Each run proves by count that every job ran and that nothing is left over. Medians of
-several runs, with the lowest and the highest; compare only figures of one invocation.
+concurrency 10, a backlog of 50,000. Beside them, in turns with them, what there is at most on
+this machine at this time: for sqlite the bare client of the benchmark suite, 100 at once, for
+memory asyncio's own tasks. Then, for sqlite: idle-to-start latency between two processes, what
+an idle worker costs, and consumption with 1,000 and 1,000,000 waiting. Each run proves by count
+that every job ran and that nothing is left over. Medians of several runs, with the lowest and
+the highest; compare only figures of one invocation.
 """
 
 import argparse
@@ -22,7 +24,12 @@ from pathlib import Path
 from typing import Any
 
 from headrace import Headrace
+from headrace.config import Config
+from headrace_sqlite.baseline import SqliteBaseline
 from measuring import Noop, Stamp, consume, now, percentiles, spread, stamped, worker_process
+
+#: Messages that the bare client stores, takes and acks at once.
+BATCH = 100
 
 LATENCY_JOBS = 200
 #: Seconds between two pushes of the latency run, so that each finds the worker idle.
@@ -47,6 +54,37 @@ async def throughput(config: dict[str, Any], jobs: int) -> tuple[float, float]:
         assert len(set(ids)) == jobs
         del batch, ids
         return pushed, await consume(app, jobs)
+
+
+async def bare_sqlite(config: dict[str, Any], jobs: int) -> tuple[float, float]:
+    """Messages a second, stored and taken by the bare client."""
+    baseline = SqliteBaseline(Config.from_mapping(config).backend_options("sqlite"), "bare")
+    bodies = [b'{"number":%d}' % number for number in range(jobs)]
+    seen: list[bytes] = []
+    await baseline.open()
+    try:
+        began = time.perf_counter()
+        for start in range(0, jobs, BATCH):
+            await baseline.push_many(bodies[start : start + BATCH])
+        middle = time.perf_counter()
+        await baseline.consume(jobs, BATCH, seen.append)
+        ended = time.perf_counter()
+    finally:
+        await baseline.close()
+    assert len(set(seen)) == jobs
+    return jobs / (middle - began), jobs / (ended - middle)
+
+
+async def bare_tasks(jobs: int) -> float:
+    """Tasks that do nothing, begun and awaited a second, ten at once."""
+
+    async def nothing() -> None:
+        pass
+
+    began = time.perf_counter()
+    for _ in range(jobs // 10):
+        await asyncio.wait([asyncio.create_task(nothing()) for _ in range(10)])
+    return jobs / (time.perf_counter() - began)
 
 
 async def latency(config: dict[str, Any], path: Path) -> list[float]:
@@ -98,13 +136,22 @@ def main() -> None:
     versions = f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}"
     print(f"{versions}, {options.jobs:,} jobs, {options.runs} runs")
     for backend in options.backends:
-        figures = []
+        figures, bare, tasks = list[tuple[float, float]](), list[tuple[float, float]](), list[float]()
         for _ in range(options.runs):
             with scratch(backend) as config:
                 figures.append(asyncio.run(throughput(config, options.jobs)))
+                if backend == "sqlite":
+                    bare.append(asyncio.run(bare_sqlite(config, options.jobs)))
+                elif backend == "memory":
+                    tasks.append(asyncio.run(bare_tasks(options.jobs)))
         print(f"\n{backend}")
         print(f"  push_many, jobs a second                {spread([pushed for pushed, _ in figures])}")
         print(f"  consumed, jobs a second                 {spread([consumed for _, consumed in figures])}")
+        if bare:
+            print(f"  stored 100 at once, bare                {spread([stored for stored, _ in bare])}")
+            print(f"  taken and acked 100 at once, bare       {spread([taken for _, taken in bare])}")
+        if tasks:
+            print(f"  asyncio's tasks, ten at once            {spread(tasks)}")
         if backend != "sqlite" or options.quick:
             continue
         with scratch(backend) as config:
