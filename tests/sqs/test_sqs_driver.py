@@ -76,11 +76,12 @@ async def test_pops_that_wait_for_less_than_a_second_share_a_request(
 ) -> None:
     driver = backend.driver(prefix)
     await driver.pop(1, 0)
-    before, began = backend.requests["ReceiveMessage"], time.monotonic()
+    before, began, pops = backend.requests["ReceiveMessage"], time.monotonic(), 0
     while time.monotonic() < began + 3:
-        asked = time.monotonic()
         assert await driver.pop(1, wait) == []
-        assert time.monotonic() - asked >= wait - 0.01
+        pops += 1
+    # One that a request's end leaves with too little for another is back before its time.
+    assert pops <= 3 / wait + 3 + 1
     assert backend.requests["ReceiveMessage"] - before <= time.monotonic() - began + 1
 
 

@@ -138,10 +138,10 @@ class Link:
     async def _connect_to(self, host: str, port: int) -> Connection:
         url = self.place.url(host, port, self._settings.heartbeat)
         secured: ssl.SSLContext | None = context(self._settings) if self.place.tls else None
+        strict = TLSTransportFactory() if self.place.tls else TCPTransportFactory()
+        transport = _RememberingTransport(LenientTransport(strict) if self._is_lenient else strict)
         try:
             async with asyncio.timeout(max(1.0, self.timeout / len(self.place.hosts))):
-                strict = TLSTransportFactory() if self.place.tls else TCPTransportFactory()
-                transport = _RememberingTransport(LenientTransport(strict) if self._is_lenient else strict)
                 connection = _TellingConnection(url, context=secured, transport_factory=transport)
                 connection.transport = transport
                 await connection.connect(
@@ -150,10 +150,14 @@ class Link:
                 await connection.connected.wait()
                 return connection
         except FOREIGN as error:
+            transport.abort()  # aiormq leaves it open to whoever collects garbage
             found = translate(error, self.place)
             if isinstance(found, BackendUnavailable):
                 found = await trouble(self.place, host, port) or found
             raise found from error
+        except BaseException:
+            transport.abort()  # cancelled, as it is when the backend is closed
+            raise
 
     async def channel(self, make: Callable[[Connection, int], AnyChannel]) -> AnyChannel:
         """Open a channel. Raises `BackendError`."""
@@ -262,9 +266,10 @@ def _plain(connection: Connection, number: int) -> Channel:
 
 
 async def _leave(what: Connection | Channel) -> None:
-    with contextlib.suppress(*FOREIGN):
-        async with asyncio.timeout(_LEAVE):
-            await what.close(exceptions.AMQPConnectionError("given up"))
-            return
-    if isinstance(what, _TellingConnection):
-        what.transport.abort()
+    try:
+        with contextlib.suppress(*FOREIGN):
+            async with asyncio.timeout(_LEAVE):
+                await what.close(exceptions.AMQPConnectionError("given up"))
+    finally:
+        if isinstance(what, _TellingConnection):
+            what.transport.abort()  # TLS would wait for the other side to say goodbye, too

@@ -105,7 +105,7 @@ async def what_a_closed_backend_held_comes_back(lab: Lab) -> None:
     lab.expect("how often each was handed out", [each.count for each in deliveries], [2, 2])
 
 
-@case(Promise.DEAD_WORKERS, needs=("timed_leases",))
+@case(Promise.DEAD_WORKERS, needs=("timed_leases",), time_limit=90)
 async def a_lease_ends_whatever_was_settled_meanwhile(lab: Lab) -> None:
     """What a lost worker held comes back though thousands of others were handed out and settled after it."""
     prefix = lab.prefix()

@@ -85,7 +85,7 @@ async def messages_of_one_key_in_one_batch_follow_each_other(lab: Lab) -> None:
     await lab.expect_nothing("after that", queue)
 
 
-@case(Promise.IDENTICAL, needs=("unique",))
+@case(Promise.IDENTICAL, needs=("unique",), time_limit=90)
 async def thousands_of_replacements_leave_one_message_and_its_neighbours(lab: Lab) -> None:
     """However often a message is replaced, its last successor is handed out, and so is what was pushed before and
     after.
