@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 logger = logging.getLogger("headrace")
 
-#: Seconds that a fork waits for calls of other threads; a push has an answer, or none, within five.
+#: Seconds that a fork, or the exit, waits for calls of other threads; a push has an answer, or none, within five.
 _LONGEST_CALL: Final = 10.0
 
 
@@ -45,10 +45,21 @@ class _Session:
         self.thread = threading.Thread(target=self._serve, name="headrace-sync", daemon=True)
         try:
             self.app = make_app(self.loop)
+        except BaseException:
+            self.loop.close()
+            raise
+
+    def start(self) -> None:
+        """Begin to serve calls."""
+        try:
             self.thread.start()
         except BaseException:
             self.loop.close()
             raise
+
+    def discard(self) -> None:
+        """Let go of one that was never started."""
+        self.loop.close()
 
     def submit(self, action: "Callable[[Headrace], Awaitable[T]]") -> "concurrent.futures.Future[T]":
         """Begin ``action`` on the loop."""
@@ -124,12 +135,7 @@ class SyncPortal:
             raise WrongContext(f"a blocking call would stop this thread's event loop; await {instead} instead")
         if (standing := stand_in()) is not None:
             return standing.call(self._make_app, action)
-        with self._lock:
-            session = self._session
-            if session is None:
-                self._register()
-                session = self._session = _Session(self, self._make_app)
-            future = session.submit(action)
+        future = self._submit(action)
         try:
             return future.result()
         except concurrent.futures.CancelledError:
@@ -137,11 +143,35 @@ class SyncPortal:
                 "the app was closed while a call waited for its backend; whether that was done is unknown"
             ) from None
 
+    def _submit(self, action: "Callable[[Headrace], Awaitable[T]]") -> "concurrent.futures.Future[T]":
+        with self._lock:
+            if self._session is not None:
+                return self._session.submit(action)
+        # Not under the lock: making an app imports the modules of its listeners, and these may push, too.
+        session = _Session(self, self._make_app)
+        with self._lock:
+            if self._session is None:
+                self._register()
+                session.start()
+                self._session = session
+            else:
+                session.discard()
+            return self._session.submit(action)
+
     def close(self) -> None:
         """Close what is open and end the thread; calls that still wait are cancelled. The next call starts anew."""
+        self._close()
+
+    def _close_at_exit(self) -> None:
+        """Close what is open once the calls of other threads have ended: Python lets those threads end, too."""
+        self._close(finished=True)
+
+    def _close(self, *, finished: bool = False) -> None:
         with self._lock:
             session, self._session = self._session, None
         if session is not None:
+            if finished:
+                session.finish()
             session.close()
 
     def _register(self) -> None:
@@ -154,7 +184,7 @@ class SyncPortal:
             after_in_parent=_call_if_alive(self._after_fork),
             after_in_child=_call_if_alive(self._forked),
         )
-        closing = _call_if_alive(self.close)
+        closing = _call_if_alive(self._close_at_exit)
         try:
             # As `concurrent.futures` does: with `atexit` we would come after it has closed all
             # executors, and drivers may need theirs to close. There is no public way.

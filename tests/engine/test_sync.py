@@ -232,6 +232,39 @@ def test_what_a_forgotten_app_has_open_is_closed_at_exit(tmp_path: Path) -> None
     assert {each.name for each in tmp_path.glob("jobs.db*")} == {"jobs.db"}
 
 
+def test_the_pushes_of_a_thread_that_outlives_the_main_one_are_done(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(
+        "import threading\nfrom headrace import Headrace, Job\n\nclass Quiet(Job):\n    def handle(self): ...\n\n"
+        "app = Headrace({'backends': {'sqlite': {'path': 'jobs.db'}}})\nbegun = threading.Event()\n\n"
+        "def push():\n    for _ in range(200):\n        app.sync().queue().push(Quiet())\n        begun.set()\n\n"
+        "threading.Thread(target=push).start()\nbegun.wait()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.stderr, done.returncode) == ("", 0)
+    app = Headrace({"backends": {"sqlite": {"path": str(tmp_path / "jobs.db")}}})
+    assert app.sync().queue().info().waiting == 200
+    app.sync().close()
+
+
+def test_a_listeners_module_may_push_while_it_is_imported(tmp_path: Path) -> None:
+    (tmp_path / "jobs.py").write_text("from headrace import Job\n\nclass Quiet(Job):\n    def handle(self): ...\n")
+    (tmp_path / "audit.py").write_text(
+        "from headrace import listen\nfrom headrace.events import FailedHandle\nfrom jobs import Quiet\n\n"
+        "@listen(FailedHandle)\ndef audit(event): ...\n\nQuiet().push_sync()\n"
+    )
+    (tmp_path / "headrace.toml").write_text('imports = ["jobs"]\nlisteners = ["audit"]\n')
+    (tmp_path / "script.py").write_text(
+        "from headrace import Headrace\nfrom jobs import Quiet\n\napp = Headrace.load()\nQuiet().push_sync()\n"
+        "print(app.sync().queue().info().waiting)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.stdout, done.stderr, done.returncode) == ("2\n", "", 0)
+
+
 def test_no_call_waits_for_ever_when_the_app_is_closed(make_app: MakeApp) -> None:
     app = make_app()
     queue = app.sync().queue()
