@@ -35,9 +35,9 @@ class Batcher(Generic[Item]):
         """Send ``item`` with the next call. Returns at once."""
         self._waiting.append(item)
         if self._task is None:
-            # In a context of its own, not that of the handler which happened to end first.
-            loop = asyncio.get_running_loop()
-            self._task = loop.create_task(self._run(), context=contextvars.Context())
+            # In a context of its own, not that of the handler which happened to end first; and not by the loop's task
+            # factory, which may start a task at once: it could have ended before it is noted.
+            self._task = asyncio.Task(self._run(), loop=asyncio.get_running_loop(), context=contextvars.Context())
 
     async def drain(self) -> None:
         """Wait until nothing waits and nothing is in flight."""

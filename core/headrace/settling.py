@@ -5,9 +5,13 @@ answer means. Which verb it is was decided in `headrace.consumer`.
 """
 
 import logging
+import math
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from itertools import compress
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
+from headrace.availability import Caller
 from headrace.batching import Batcher
 from headrace.driver import Channel, Message, Result, Settled
 from headrace.errors import BackendError, BackendUnavailable
@@ -20,6 +24,14 @@ if TYPE_CHECKING:
 logger = logging.getLogger("headrace")
 
 T = TypeVar("T")
+
+#: Seconds for which what is refused is sent again before it is left to its lease: longer than it takes to change a
+#: password or a permission, and others of its verb wait meanwhile.
+_REFUSED_LONGEST: Final = 30.0
+
+
+class _Refused(BackendError):
+    """What a call met that was not done, though the backend is there."""
 
 
 class Move(NamedTuple):
@@ -36,6 +48,7 @@ class Settler:
     def __init__(self, consumer: "QueueConsumer") -> None:
         name, size = consumer.settings.name, consumer.capabilities.max_batch
         self._consumer = consumer
+        self._comes_back = consumer.capabilities.leases == "timed"
         self._callers = {each: consumer.availability.caller(f"{each} on {name}") for each in ("ack", "retry", "fail")}
         self.acks = Batcher(self._send_acks, size)
         self.retries = Batcher(self._send_retries, size)
@@ -102,27 +115,24 @@ class Settler:
     ) -> AsyncIterator[tuple[Sequence[T], Sequence[Result], bool]]:
         """Send items until each has a result: some of them, theirs, and whether earlier tries may have taken effect.
 
-        An item that alone was out of reach is sent again, as a whole call is.
+        What is out of reach is sent again for as long as that takes. A call that is refused is sent again item by
+        item, so that one which cannot be settled keeps no other from it; what is then refused for long has that as
+        its result, if its lease lets it come back.
         """
-        caller, before = self._callers[verb], False
+        caller, before, alone, refused_since = self._callers[verb], False, False, math.inf
         while items:
-
-            async def checked(batch: Sequence[T] = items) -> Sequence[Result]:
-                results = await call(batch)
-                if len(results) != len(batch):
-                    raise BackendError(f"the driver returned {len(results)} results for {len(batch)} items")
-                return results
-
-            results, repeated = await caller.insist(checked)
-            unreached = [place for place, result in enumerate(results) if isinstance(result, BackendUnavailable)]
-            if not unreached:
-                yield items, results, repeated or before
-                return
-            reached = [place for place in range(len(items)) if place not in unreached]
-            yield [items[place] for place in reached], [results[place] for place in reached], repeated or before
-            caller.failed(next(each for each in results if isinstance(each, BackendUnavailable)))
-            await caller.pause()
-            items, before = [items[place] for place in unreached], True
+            results = await (_one_by_one if alone else _together)(caller, call, items)
+            if any(isinstance(each, _Refused) for each in results):
+                alone, refused_since = True, min(refused_since, time.monotonic())
+            insists = not self._comes_back or time.monotonic() - refused_since < _REFUSED_LONGEST
+            kinds = (BackendUnavailable, _Refused) if insists else BackendUnavailable
+            again = [isinstance(each, kinds) for each in results]
+            if not all(again):
+                over = [not each for each in again]
+                yield [*compress(items, over)], [*compress(results, over)], before
+            items, before = [*compress(items, again)], True
+            if items:
+                await caller.pause()
 
     async def _arrived(self, move: Move, goals: Sequence[Channel]) -> bool:
         """Whether a move whose answer was lost took effect, as far as the backend can show it."""
@@ -144,3 +154,41 @@ class Settler:
             logger.error(text, execution.message.name, execution.message.id, result, extra=about(execution))
         else:
             self._consumer.lease_lost(execution)
+
+
+async def _together(
+    caller: Caller, call: Callable[[Sequence[T]], Awaitable[Sequence[Result]]], items: Sequence[T]
+) -> list[Result]:
+    """One call for all items. What it raises is the result of each."""
+
+    async def checked() -> Sequence[Result]:
+        results = await call(items)
+        if len(results) != len(items):
+            raise BackendError(f"the driver returned {len(results)} results for {len(items)} items")
+        return results
+
+    try:
+        results = await caller.ask(checked())
+    except BackendUnavailable as error:
+        return [error] * len(items)
+    except Exception as error:
+        refused = _Refused(str(error) if isinstance(error, BackendError) else f"{type(error).__name__}: {error}")
+        refused.__cause__ = error
+        return [refused] * len(items)
+    for each in results:
+        if isinstance(each, BackendUnavailable):
+            caller.failed(each)
+            break
+    return [*results]
+
+
+async def _one_by_one(
+    caller: Caller, call: Callable[[Sequence[T]], Awaitable[Sequence[Result]]], items: Sequence[T]
+) -> list[Result]:
+    """A call for each item, until one finds the backend out of reach."""
+    results: list[Result] = []
+    for item in items:
+        results += await _together(caller, call, [item])
+        if isinstance(results[-1], BackendUnavailable):
+            results += results[-1:] * (len(items) - len(results))
+    return results
