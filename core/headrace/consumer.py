@@ -7,6 +7,7 @@ the backend stands in ``settling.py``.
 
 import asyncio
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -67,6 +68,7 @@ class QueueConsumer:
         # Asked once: the answers stand in the way of every single message.
         self._hears_before = bool(self._events.hears(BeforeHandle))
         self._hears_after = bool(self._events.hears(AfterHandle))
+        self._lease = self.settings.lease_seconds if self.capabilities.leases == "timed" else math.inf
         self.settler = Settler(self)
 
     @property
@@ -138,6 +140,13 @@ class QueueConsumer:
             count += 1
         return count
 
+    def is_over(self, execution: Execution) -> bool:
+        """Whether a delivery that has not started is no longer ours, as far as can be known here.
+
+        So after this process stood still for longer than its leases: others may have run the message meanwhile.
+        """
+        return execution.lost or time.monotonic() - execution.leased >= self._lease
+
     # Running
 
     def start(self, execution: Execution) -> "asyncio.Task[None]":
@@ -150,7 +159,8 @@ class QueueConsumer:
             task = asyncio.Task(run, loop=loop, name=name)
         else:
             task = loop.create_task(run, name=name)
-        execution.task = task
+        if not task.done():  # as it may be, with a task factory that starts tasks at once
+            execution.task = task
         return task
 
     async def _run(self, execution: Execution) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("headrace")
 
-#: Seconds between looks where a backend cannot wait without reserving.
+#: Seconds between looks where a backend cannot wait without reserving, or refuses to.
 _POLL_SECONDS: Final = 1.0
 #: Seconds of waiting in a pop when the worker shall end with its queues: while handlers run,
 #: and once the queues are known to hold something that is not due or not ours.
@@ -129,7 +129,7 @@ class Intake:
         for consumer in asked:
             if not consumer.pops.ready:
                 pauses.append(consumer.pops.retry_at - now)
-            elif consumer.capabilities.wait_ready:
+            elif consumer.capabilities.wait_ready and consumer.waits.ready:
                 waits.append(loop.create_task(consumer.waits.ask(consumer.driver.wait_ready(wait), wait)))
             else:
                 pauses.append(min(wait, _POLL_SECONDS))

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from headrace.driver import Backend, Driver, Settled
+from headrace.errors import BackendError
 from headrace.execution import Execution
 from headrace.log_fields import about_queue
 
@@ -45,8 +46,12 @@ class LeaseKeeper:
         consumers: Sequence["QueueConsumer"],
         stalls: "Stalls",
         lost: Callable[[Execution], None],
+        broken: Callable[[], None],
     ) -> None:
-        """``app``: whose backends are cloned; ``lost``: told on the worker's loop of a lease that is over."""
+        """``app``: whose backends are cloned; both others are called on the worker's loop.
+
+        ``lost``: of a lease that is over; ``broken``: when leases are no longer kept, though nobody has asked to stop.
+        """
         timed = [each for each in consumers if each.capabilities.leases == "timed"]
         self._interval = min([stalls.interval, *(each.settings.lease_seconds * _LOOK_EVERY for each in timed)])
         self._backends = {each.settings.backend: app.backend(each.settings.backend) for each in timed}
@@ -55,6 +60,8 @@ class LeaseKeeper:
             self._by_backend.setdefault(consumer.settings.backend, []).append(consumer)
         self._stalls = stalls
         self._lost = lost
+        self._broken = broken
+        self._look_failed = False  #: whether the last look for stalls did, which was told
         self._home = asyncio.get_running_loop()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
@@ -85,7 +92,9 @@ class LeaseKeeper:
         except asyncio.CancelledError:
             pass
         except Exception:
-            logger.exception("the lease keeper ended; what this worker holds may be delivered again")
+            logger.exception("the lease keeper ended, and so does this worker: what it holds may be delivered again")
+            with contextlib.suppress(RuntimeError):
+                self._home.call_soon_threadsafe(self._broken)
         finally:
             with contextlib.suppress(RuntimeError):  # the worker's loop has ended before
                 self._home.call_soon_threadsafe(self._ended.set)
@@ -95,7 +104,7 @@ class LeaseKeeper:
         try:
             # The flag is for a stop that came before there was a task to cancel.
             while not self._stopping.is_set():
-                if self._stalls.look():
+                if self._loop_turns():
                     # Side by side: one backend that does not answer must not cost the others' leases.
                     await asyncio.gather(*(self._extend_all(each) for each in self._by_backend.values()))
                 await asyncio.sleep(self._interval)
@@ -104,6 +113,18 @@ class LeaseKeeper:
                 with contextlib.suppress(Exception):
                     async with asyncio.timeout(_CLOSE_SECONDS):
                         await backend.close()
+
+    def _loop_turns(self) -> bool:
+        """Whether leases are to be kept. What fails in telling of stalls must not cost them."""
+        try:
+            turns = self._stalls.look()
+        except Exception:
+            if not self._look_failed:
+                logger.exception("whether this worker is stuck could not be told")
+            self._look_failed = True
+            return True
+        self._look_failed = False
+        return turns
 
     async def _extend_all(self, consumers: Sequence["QueueConsumer"]) -> None:
         """Extend what is due on one backend; what fails is said once, and tried again at the next look."""
@@ -130,6 +151,7 @@ class LeaseKeeper:
             return
         driver = await self._driver(consumer)
         size = consumer.capabilities.max_batch
+        failure: BackendError | None = None
         for start in range(0, len(due), size):
             batch = due[start : start + size]
             results = await driver.extend([each.delivery.receipt for each in batch], lease)
@@ -138,6 +160,10 @@ class LeaseKeeper:
                     execution.leased = now
                 elif result is Settled.STALE:
                     self._home.call_soon_threadsafe(self._lost, execution)
+                else:
+                    failure = failure or result
+        if failure is not None:
+            raise failure
 
     async def _driver(self, consumer: "QueueConsumer") -> Driver:
         name = consumer.settings.name

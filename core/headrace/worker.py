@@ -76,6 +76,7 @@ class Worker:
         self._stalls: Stalls
         self._concurrency = concurrency
         self._told_last = False
+        self._filling = False
         self._stop = Stop()
         self._drain_asked = asyncio.Event()
 
@@ -145,7 +146,7 @@ class Worker:
             self.state = await stack.enter_async_context(lifespan_of(self.app))
             await self.until_wanted()
             self.beat = time.monotonic()
-            keeper = LeaseKeeper(self.app, self.consumers, self._stalls, _tell_lease_lost)
+            keeper = LeaseKeeper(self.app, self.consumers, self._stalls, _tell_lease_lost, self._stop.begin)
             keeper.start()
             stack.push_async_callback(keeper.stop)
             self._emit(WorkerStarted(queue=None, worker=self.name))
@@ -239,14 +240,24 @@ class Worker:
         if self.alone.waiting:
             self.alone.begin()
             return
-        if self._stop.begun or self._drain_asked.is_set():
+        if self._stop.begun or self._drain_asked.is_set() or self._filling:
             return
-        for consumer in self.consumers:
-            buffer = consumer.buffer
-            while buffer and self.running < self.limit and len(consumer.running) < consumer.limit:
-                self.running += 1
-                self.started += 1
-                consumer.start(buffer.popleft())
+        # With a task factory that starts tasks at once, a handler may have ended, and a slot be free, before it is
+        # started: that calls this, which would call itself for each job at hand.
+        self._filling = True
+        try:
+            for consumer in self.consumers:
+                buffer = consumer.buffer
+                while buffer and self.running < self.limit and len(consumer.running) < consumer.limit:
+                    execution = buffer.popleft()
+                    if consumer.is_over(execution):
+                        consumer.give_back(execution)
+                        continue
+                    self.running += 1
+                    self.started += 1
+                    consumer.start(execution)
+        finally:
+            self._filling = False
         if self.max_messages and not self._told_last and self.all_started:
             self._told_last = True
             self.started_last()

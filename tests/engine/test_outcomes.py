@@ -281,7 +281,8 @@ async def test_a_timeout_moves_the_message_and_lets_the_handler_end(make_app: Ma
     assert ran == ["ended"]
     assert listed.message.note is not None
     assert listed.message.note.type == "headrace.errors.JobTimeout"
-    assert [type(each).__name__ for each in seen.of(TimeoutHandle, AfterHandle)] == ["TimeoutHandle", "AfterHandle"]
+    # A timeout is told when its move is confirmed, which a slow disk may do after the handler's end.
+    assert {type(each).__name__ for each in seen.of(TimeoutHandle, AfterHandle)} == {"TimeoutHandle", "AfterHandle"}
     assert seen.of(AfterHandle)[0].late
     assert seen.of(TimeoutHandle)[0].seconds >= 0.05
 

@@ -5,18 +5,21 @@ import contextlib
 import dataclasses
 import itertools
 import logging
+import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 
-from headrace import Headrace, Job, current, listen
+from headrace import Headrace, Job, current, listen, settling
 from headrace.availability import Caller
 from headrace.conformance import Fault, FaultyBackend
+from headrace.consumer import QueueConsumer
 from headrace.driver import Message, Settled
 from headrace.errors import BackendError, BackendUnavailable, CapabilityError, JobError
 from headrace.events import BackendBack, BackendLost, BeforeHandle, FailedHandle, LeaseLost, WorkerStopped
+from headrace.worker import Worker
 from headrace_memory.backend import MemoryBackend
 
 from .conftest import MakeApp, counts
@@ -210,6 +213,137 @@ async def test_a_verb_that_is_refused_is_logged_once_while_the_others_go_on(
     refusals = [each for each in caplog.records if "no permission to delete" in each.getMessage()]
     assert len(refusals) == 1
     assert not events.of(BackendLost, BackendBack)
+
+
+async def test_one_message_that_cannot_be_settled_keeps_no_other_from_it(
+    make_app: MakeApp, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settling, "_REFUSED_LONGEST", 0.3)
+    app = make_app(lease_seconds=0.5)
+    async with app:
+        driver, refused = await app.queue().driver(), [0]
+        honest = driver.fail
+
+        async def fail(pairs: Sequence[tuple[Any, Message]], channel: Any) -> Any:
+            if refused[0] < 20 and any(b"3" in message.body for _, message in pairs):
+                refused[0] += 1
+                raise OverflowError("a number that is too large for it")
+            return await honest(pairs, channel)
+
+        driver.fail = fail  # type: ignore[method-assign]
+        await app.queue().push_many([Failing(number=n) for n in range(5)])
+        worker = app.worker()
+        running = asyncio.create_task(worker.run())
+        await until(lambda: "could not be settled" in caplog.text)
+        assert await counts(app) | {"waiting": 0, "reserved": 0} == {"failed": 4, "waiting": 0, "reserved": 0}
+        refused[0] = 20
+        await until(lambda: sorted(number for number, *_ in seen) == [0, 1, 2, 3, 4])
+        worker.stop()
+        await running
+        assert await counts(app) == {"failed": 5}
+
+
+async def test_a_queue_that_can_be_popped_but_not_waited_for_is_looked_at_now_and_then(make_app: MakeApp) -> None:
+    app = make_app(queues={"default": {"queue_length_seconds": 0}, "many": {"queue_length_seconds": 0}})
+    async with app:
+        calls = 0
+
+        async def wait_ready(seconds: float) -> bool:
+            nonlocal calls
+            calls += 1
+            raise BackendError("no permission to wait")
+
+        for name in ("default", "many"):
+            (await app.queue(name).driver()).wait_ready = wait_ready  # type: ignore[method-assign]
+        worker = app.worker("default", "many")
+        running = asyncio.create_task(worker.run())
+        await until(lambda: calls)
+        await asyncio.sleep(0.7)
+        assert calls <= 12  # each has a backoff of 0.05 s that doubles
+        await app.queue("many").push(OfMany())
+        await until(lambda: seen == ["many"])
+        worker.stop()
+        await running
+
+
+async def test_leases_that_are_refused_one_by_one_are_told_of_once(
+    make_app: MakeApp, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = make_app(lease_seconds=0.3, shutdown_timeout=0.05)
+    async with app:
+        driver, asked = await app.queue().driver(), [0]
+
+        async def extend(self: Any, receipts: Sequence[Any], seconds: float) -> Any:
+            asked[0] += 1
+            return [BackendError("no permission to extend") for _ in receipts]
+
+        monkeypatch.setattr(type(driver), "extend", extend)
+        await app.queue().push(Lingering())
+        worker = app.worker()
+        running = asyncio.create_task(worker.run())
+        await until(lambda: asked[0] >= 3)
+        worker.stop()
+        await running
+    assert sum("no permission to extend" in each.getMessage() for each in caplog.records) == 1
+
+
+async def test_leases_are_kept_though_telling_of_stalls_fails(
+    make_app: MakeApp, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def show_sign(self: Worker, silent: float, problem: str) -> None:
+        raise OSError("nobody listens")
+
+    monkeypatch.setattr(Worker, "show_sign", show_sign)
+    app = make_app(lease_seconds=0.3, shutdown_timeout=0.05)
+    async with app:
+        await app.queue().push(Lingering())
+        worker = app.worker()
+        running = asyncio.create_task(worker.run())
+        await until(lambda: seen)
+        await asyncio.sleep(0.8)
+        (held,) = worker.consumers[0].held
+        assert not held.lost
+        worker.stop()
+        await running
+    assert seen == ["started"]
+    assert sum("could not be told" in each.getMessage() for each in caplog.records) == 1
+
+
+async def test_what_lay_here_past_its_lease_is_given_back_and_not_begun(
+    make_app: MakeApp, monkeypatch: pytest.MonkeyPatch, record: Any
+) -> None:
+    honest, over = QueueConsumer.pop, [True]
+
+    async def pop(self: QueueConsumer, limit: int, wait: float) -> int:
+        came = await honest(self, limit, wait)
+        for execution in self.buffer:
+            if over[0]:
+                execution.leased -= self.settings.lease_seconds
+        over[0] = over[0] and not came
+        return came
+
+    monkeypatch.setattr(QueueConsumer, "pop", pop)
+    app = make_app()
+    events = record(app)
+    async with app:
+        await app.queue().push(Plain(number=7))
+        assert await app.worker().run(until_empty=True) == 1
+        assert await counts(app) == {}
+    assert seen == [7]
+    (began,) = events.of(BeforeHandle)
+    assert (began.message.attempt, began.message.deaths) == (0, 0)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="Python has no eager tasks before 3.12")
+async def test_tasks_that_begin_at_once_change_nothing(make_app: MakeApp) -> None:
+    loop = asyncio.get_running_loop()
+    loop.set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined,unused-ignore]
+    app = make_app(concurrent={"limit": 100})
+    async with app:
+        await app.queue().push_many([Plain(number=n) for n in range(3000)])
+        assert await app.worker().run(until_empty=True) == 3000
+        assert await counts(app) == {}
+    assert sorted(seen) == list(range(3000))
 
 
 async def test_an_item_that_alone_was_out_of_reach_is_sent_again(make_app: MakeApp, record: Any) -> None:
