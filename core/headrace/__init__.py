@@ -5,7 +5,8 @@ from headrace.context import current
 from headrace.errors import Drop, Retry
 from headrace.events import listen
 from headrace.job import Job, job
+from headrace.settings import Backoff
 
-__all__ = ["Drop", "Headrace", "Job", "Retry", "__version__", "current", "job", "listen"]
+__all__ = ["Backoff", "Drop", "Headrace", "Job", "Retry", "__version__", "current", "job", "listen"]
 
 __version__ = "0.1.0"

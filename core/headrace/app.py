@@ -16,7 +16,7 @@ from headrace.clock import Clock, MonotonicClock
 from headrace.codec import JobCodec
 from headrace.config import Config
 from headrace.driver import Backend
-from headrace.errors import WrongContext
+from headrace.errors import ConfigError, WrongContext
 from headrace.events import EventBus, Listener
 from headrace.imports import import_module
 from headrace.job import Job
@@ -45,6 +45,10 @@ class Headrace:
     def __init__(
         self, config: Mapping[str, Any] | Config | None = None, *, backends: Mapping[str, Backend] | None = None
     ) -> None:
+        if isinstance(config, str | Path):
+            raise ConfigError(
+                f"a configuration file is read by Headrace.load({str(config)!r}); Headrace() takes a mapping"
+            )
         self.config = config if isinstance(config, Config) else Config.from_mapping(config or {})
         self.registry = Registry()
         self.portal = SyncPortal(self._sibling)

@@ -8,16 +8,30 @@ import copy
 import dataclasses
 import inspect
 import logging
+import re
 import sys
 import threading
 import types
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, ParamSpec, TypeVar, Unpack, dataclass_transform, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Generic,
+    Never,
+    ParamSpec,
+    TypeVar,
+    Unpack,
+    dataclass_transform,
+    overload,
+)
 
 from headrace import context
 from headrace.errors import HeadraceError, JobError, WrongContext
 from headrace.options import OnDuplicate, OnTimeout, PushWords, Schedule, run_options
-from headrace.settings import RetrySeconds
+from headrace.settings import NAME_PATTERN, NAME_WORDS, RetrySeconds
+from headrace.tables import unknown_word
+from headrace.vocabulary import JOB_WORDS
 
 if TYPE_CHECKING:
     from headrace.app import Headrace
@@ -49,6 +63,10 @@ class JobOptions:
 _OF_RUNS = ("max_retries", "retry_seconds", "handle_timeout", "on_timeout")
 #: Options that a subclass inherits. Names are not: two jobs cannot share one.
 _INHERITED = ("queue", *_OF_RUNS, "unique", "on_duplicate")
+_OPTIONS = ("name", "aliases", *_INHERITED)
+
+#: A wire name, as it stands in messages, commands and the log: so no space in it, and nothing of ``<lambda>``.
+_NAME = re.compile(r"[^\s<>,\x00-\x20\x7f]{1,200}\Z")
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(dataclasses.field, dataclasses.Field))
@@ -89,9 +107,12 @@ class Job:
         unique: str | Sequence[str] | None = None,
         on_duplicate: OnDuplicate | None = None,
         aliases: Sequence[str] = (),
+        **unknown: Never,
     ) -> None:
         super().__init_subclass__()
         where = f"{cls.__module__}.{cls.__qualname__}"
+        for word in unknown:
+            raise JobError(f"{where}: the option {word!r} {unknown_word(word, _OPTIONS, JOB_WORDS)}")
         given: dict[str, Any] = {key: getattr(cls.job_options, key) for key in _INHERITED}
         of_runs = run_options(
             where, dict(zip(_OF_RUNS, (max_retries, retry_seconds, handle_timeout, on_timeout), strict=True))
@@ -99,7 +120,7 @@ class Job:
         stated = {
             "queue": queue,
             **{key: getattr(of_runs, key) for key in _OF_RUNS},
-            "unique": None if unique is None else (unique,) if isinstance(unique, str) else tuple(unique),
+            "unique": None if unique is None else _names(where, "unique", unique),
             "on_duplicate": on_duplicate,
         }
         given |= {key: value for key, value in stated.items() if value is not None}
@@ -108,8 +129,8 @@ class Job:
                 raise JobError(f"{where}: the field {field!r} would shadow Job.{field}; choose another name")
         dataclasses.dataclass(frozen=True, kw_only=True)(cls)
         options = JobOptions(
-            name=name or cls.__name__,
-            aliases=(aliases,) if isinstance(aliases, str) else tuple(aliases),
+            name=cls.__name__ if name is None else name,
+            aliases=_names(where, "aliases", aliases),
             is_async=inspect.iscoroutinefunction(cls.handle),
             source=where,
             **given,
@@ -278,8 +299,31 @@ def _file(cls: type[Job]) -> str:
     return getattr(sys.modules.get(cls.__module__), "__file__", None) or cls.__module__
 
 
+def _names(where: str, option: str, value: object) -> tuple[str, ...]:
+    """One name or several."""
+    names = (value,) if isinstance(value, str) else value
+    if isinstance(names, Sequence) and all(isinstance(each, str) for each in names):
+        return tuple(names)
+    raise JobError(f"{where}: {option} is {value!r}; it must be a name, or a list of names")
+
+
 def _check(cls: type[Job], options: JobOptions) -> None:
     where = options.source
+    for each in (options.name, *options.aliases):
+        if not isinstance(each, str) or not _NAME.match(each):
+            raise JobError(
+                f"{where}: {each!r} cannot be its name: that is up to 200 characters without spaces, and none of < > , "
+                "in it; say name='...'"
+            )
+    if not isinstance(options.queue, str) or not re.match(NAME_PATTERN, options.queue):
+        raise JobError(f"{where}: queue is {options.queue!r}; a queue's name is {NAME_WORDS}")
+    _check_handler(where, cls.handle)
+    for parameter in [*inspect.signature(cls.handle).parameters.values()][1:]:
+        if parameter.default is parameter.empty and parameter.kind not in (
+            parameter.VAR_POSITIONAL,
+            parameter.VAR_KEYWORD,
+        ):
+            raise JobError(f"{where}: handle() is called without {parameter.name!r}: a job's arguments are its fields")
     fields = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     for each in options.unique:
         if each not in fields:
@@ -288,11 +332,18 @@ def _check(cls: type[Job], options: JobOptions) -> None:
         raise JobError(f"{where}: on_duplicate is {options.on_duplicate!r}; it must be 'replace' or 'keep'")
 
 
+def _check_handler(where: str, handler: Callable[..., object]) -> None:
+    """Refuse what would not run when it is called."""
+    if inspect.isgeneratorfunction(handler) or inspect.isasyncgenfunction(handler):
+        raise JobError(f"{where}: a handler cannot 'yield': nobody would take what it gives, and it would never run")
+
+
 def _job_class(function: Callable[..., Any], options: dict[str, Any]) -> type[Job]:
     """A Job subclass whose fields are the function's parameters."""
-    where = f"{function.__module__}.{function.__qualname__}"
     if not inspect.isfunction(function):
-        raise JobError(f"@job takes a function, not {function!r}")
+        raise JobError(f"@job takes a function, not {function!r}; options have names, as in @job(queue='mail')")
+    where = f"{function.__module__}.{function.__qualname__}"
+    _check_handler(where, function)
     annotations: dict[str, Any] = {}
     namespace: dict[str, Any] = {}
     positional: list[str] = []

@@ -209,8 +209,11 @@ async def _call_in_thread(
 
 def _caught(call: Callable[[], object], source: str) -> BaseException | None:
     try:
-        if inspect.isawaitable(call()):
+        given = call()
+        if inspect.isawaitable(given):
             raise JobError(f"{source}: handle() returned an awaitable from a plain 'def'; declare it 'async def'")
+        if inspect.isgenerator(given) or inspect.isasyncgen(given):
+            raise JobError(f"{source}: handle() returned a generator, of which nothing has run")
     except StopIteration as error:
         wrapped = RuntimeError("the handler raised StopIteration")
         wrapped.__cause__ = error

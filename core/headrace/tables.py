@@ -135,7 +135,7 @@ class Reading:
         for key, value in values.items():
             name = words.setting(key)
             if name not in fields:
-                self.report((*path, key), _unknown(key, (*fields, *also), words))
+                self.report((*path, key), unknown_word(key, (*fields, *also), words))
             elif name in keys:
                 self.report((*path, key), f"means the same as {show(keys[name])}, and both are given; keep one")
             else:
@@ -216,7 +216,8 @@ def snake_case(key: str) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", key).replace("-", "_").lower()
 
 
-def _unknown(key: str, known: Iterable[str], words: Vocabulary) -> str:
+def unknown_word(key: str, known: Iterable[str], words: Vocabulary) -> str:
+    """The end of an error about a key that is no setting: ours for it, or the nearest."""
     advice = words.foreign.get(snake_case(key))
     if advice is not None:
         return f"is called otherwise here: {advice}"

@@ -5,9 +5,11 @@ and match however they were written: ``maxTries`` as well as ``max_tries``.
 From the documentation of hyperf, Celery, RQ, Dramatiq, Huey, arq, Laravel, Sidekiq and Bull.
 """
 
+from dataclasses import fields
 from types import MappingProxyType
 from typing import Final
 
+from headrace.settings import QueueSettings, TopSettings
 from headrace.tables import Vocabulary
 
 _TRIES = "use max_retries, which counts the runs after the first: 3 tries are max_retries = 2"
@@ -130,10 +132,49 @@ QUEUE_WORDS: Final = Vocabulary(
     ),
 )
 
+_NO_SCHEDULE: Final = (
+    "leave it out: headrace has no schedule of its own; let cron or a systemd timer run `headrace push`"
+)
+
+#: The words of a job's declaration.
+JOB_WORDS: Final = Vocabulary(
+    foreign=MappingProxyType(
+        {
+            **QUEUE_WORDS.foreign,
+            **dict.fromkeys(("timeout", "job_timeout", "time_limit", "soft_time_limit"), _DEADLINE),
+            **dict.fromkeys(("max_run_time", "task_time_limit", "task_soft_time_limit"), _DEADLINE),
+            **dict.fromkeys(("queue_name", "key", "channel", "actor_queue"), "use queue"),
+            **dict.fromkeys(("unique_for", "unique_key", "dedup", "deduplicate"), "use unique, the name of a field"),
+            **dict.fromkeys(
+                ("autoretry_for", "dont_autoretry_for", "retry_when", "throws"),
+                "leave it out: each exception is retried while max_retries lets it; raise Drop to end a job without",
+            ),
+            **dict.fromkeys(
+                ("rate_limit", "rate"), "leave it out: concurrent = { limit = N } of its queue bounds what runs at once"
+            ),
+            **dict.fromkeys(("bind", "pass_context"), "leave it out: current() is the run, wherever it is called"),
+            **dict.fromkeys(("cron", "crontab", "periodic", "run_every", "schedule"), _NO_SCHEDULE),
+            **dict.fromkeys(("backend", "broker", "driver"), "say it of the job's queue, in [queues.NAME]"),
+            **dict.fromkeys(
+                ("concurrency", "limit", "max_concurrency", "lease_seconds", "visibility_timeout", "processes"),
+                "say it of the job's queue, in [queues.NAME]",
+            ),
+        }
+    )
+)
+
+#: Settings of queues that do not stand above them as well.
+_OF_QUEUES: Final = {each.name for each in fields(QueueSettings)} - {each.name for each in fields(TopSettings)}
+
 #: The words of what stands outside ``[queues.*]`` and ``[backends.*]``.
 TOP_WORDS: Final = Vocabulary(
     foreign=MappingProxyType(
         {
+            **{word: f"{advice} (in [queues.NAME])" for word, advice in QUEUE_WORDS.foreign.items() if word != "queue"},
+            **dict.fromkeys(_OF_QUEUES, "say it of a queue, in [queues.NAME]"),
+            **dict.fromkeys(("task_always_eager", "always_eager", "immediate"), "use headrace.testing, in tests"),
+            **dict.fromkeys(("beat_schedule", "cron_jobs", "periodic_tasks", "schedule", "timezone"), _NO_SCHEDULE),
+            "path": "say where messages go in [backends.NAME]",
             **dict.fromkeys(("broker", "broker_url", "connection", "dsn", "redis_url", "url"), _PLACE),
             **dict.fromkeys(("default", "default_backend", "driver"), "use backend"),
             **dict.fromkeys(("autodiscover", "include", "modules", "tasks"), "use imports"),

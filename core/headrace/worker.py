@@ -23,6 +23,7 @@ from headrace.events import BackendBack, BackendLost, QueueLength, WorkerStarted
 from headrace.execution import Execution
 from headrace.failed_calls import FailedCalls
 from headrace.intake import Intake
+from headrace.job import declared_jobs
 from headrace.leases import LeaseKeeper
 from headrace.lifespan import lifespan_of
 from headrace.plans import Plans, load_middleware
@@ -128,6 +129,8 @@ class Worker:
         async with contextlib.AsyncExitStack() as stack:
             await stack.enter_async_context(self.app)
             self.app.load_jobs()
+            if not declared_jobs():
+                logger.warning("no job is declared here, so that none can be run: name its module among the imports")
             threads = ThreadPoolExecutor(self.limit, thread_name_prefix="headrace-job")
             stack.callback(threads.shutdown, wait=False, cancel_futures=True)
             failed_threads = ThreadPoolExecutor(self.limit, thread_name_prefix="headrace-failed")

@@ -266,11 +266,80 @@ def test_retry_seconds_may_be_written_in_every_way_that_the_configuration_takes(
     assert schedule([]) == 10.0
 
 
-def test_an_option_that_does_not_exist_is_refused() -> None:
-    with pytest.raises(TypeError, match="tries"):
+@pytest.mark.parametrize(
+    ("word", "answer"),
+    [
+        ("tries", "use max_retries"),
+        ("autoretry_for", "leave it out: each exception is retried"),
+        ("retry_backoff", "use retry_seconds"),
+        ("time_limit", "use handle_timeout"),
+        ("timeout", "use handle_timeout"),
+        ("bind", "current()"),
+        ("rate_limit", "concurrent = { limit = N }"),
+        ("max_retrys", 'is unknown; did you mean "max_retries"?'),
+    ],
+)
+def test_an_option_that_does_not_exist_is_answered_with_ours(word: str, answer: str) -> None:
+    with pytest.raises(JobError) as error:
 
-        class Wrong(Job, tries=3):  # type: ignore[call-arg]
+        class Wrong(Job, **{word: 3}):  # type: ignore[arg-type]
             user: int
+
+    assert f"Wrong: the option '{word}' " in str(error.value)
+    assert answer in str(error.value)
+    with pytest.raises(JobError, match=f"wrong: the option '{word}' "):
+
+        @job(**{word: 3})  # type: ignore[call-overload, untyped-decorator]
+        def wrong() -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"name": 5}, "5 cannot be its name"),
+        ({"name": ""}, "'' cannot be its name"),
+        ({"name": "a b"}, "'a b' cannot be its name"),
+        ({"aliases": ["a\n"]}, "'a\\n' cannot be its name"),
+        ({"aliases": 5}, "aliases is 5; it must be a name, or a list of names"),
+        ({"queue": 5}, "queue is 5; a queue's name is letters"),
+        ({"queue": "a b"}, "queue is 'a b'"),
+        ({"unique": True}, "unique is True; it must be a name, or a list of names"),
+    ],
+)
+def test_a_name_that_is_none_is_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(JobError) as error:
+
+        @job(**options)
+        def wrong(user: int) -> None: ...
+
+    assert message in str(error.value)
+
+
+def test_a_handler_that_would_never_run_is_refused() -> None:
+    def sync(a: int) -> Any:
+        yield a
+
+    async def several(a: int) -> Any:
+        yield a
+
+    for function in (sync, several):
+        with pytest.raises(JobError, match=f"{function.__name__}: a handler cannot 'yield'"):
+            job(function)
+    with pytest.raises(JobError, match="a handler cannot 'yield'"):
+
+        class Yields(Job):
+            async def handle(self) -> Any:
+                yield 1
+
+    with pytest.raises(JobError, match="handle\\(\\) is called without 'user'"):
+
+        class Asks(Job):
+            def handle(self, user: int) -> None: ...
+
+    with pytest.raises(JobError, match=r"say name='\.\.\.'"):
+        job(lambda: None)
+    with pytest.raises(JobError, match=r"not 'mail'; options have names, as in @job\(queue='mail'\)"):
+        job("mail")  # type: ignore[call-overload]
 
 
 def test_a_function_with_open_arguments_is_refused() -> None:

@@ -20,6 +20,7 @@ from headrace.imports import import_object
 from headrace.job import Job, declared_jobs
 from headrace.plans import Middleware, Plans, hint_of, load_middleware, refuse_too_long, require_declared
 from headrace.printing import printable_block
+from headrace.tables import suggest
 
 EXAMPLES = (
     "headrace check",
@@ -86,6 +87,7 @@ class Inspection:
         async with self.app:
             queues = self.app.config.queues.values()
             names = list(dict.fromkeys(each.backend for each in queues))
+            self._warn_of_unusable(names)
             # At once: one that does not answer takes its time, and no other's.
             for findings in await asyncio.gather(*(self._look_at_backend(name) for name in names)):
                 self.findings += findings
@@ -125,6 +127,16 @@ class Inspection:
         if config.lifespan is not None:
             with self._finding("lifespan"):
                 import_object(config.lifespan, "lifespan")
+
+    def _warn_of_unusable(self, used: Sequence[str]) -> None:
+        """A table that no queue uses and no plugin could: its name may be misspelt, and jobs go elsewhere."""
+        installed = {each.name for each in self.app.registry.names()}
+        for name, options in self.app.config.backends.items():
+            if name not in used:
+                with self._finding(f"backend {name}"):
+                    if options.plugin not in installed:
+                        text = f"no queue uses it, and no backend {options.plugin!r} is installed; "
+                        self._add("warning", f"backend {name}", text + suggest(options.plugin, installed))
 
     async def _look_at_backend(self, name: str) -> list[Finding]:
         subject = f"backend {name}"
