@@ -55,7 +55,7 @@ class SqsDriver(Driver):
     async def push(self, messages: Sequence[Message]) -> Sequence[str | BackendError]:
         service = self._service
         parcels = [parcel(each, service.settings.fair, spare=NOTE) for each in messages]
-        errors = await service.to_its_end(service.send(self._names.main, parcels))
+        errors = await service.while_wanted(service.send(self._names.main, parcels))
         return [each.id if error is None else error for each, error in zip(messages, errors, strict=True)]
 
     async def delay(self, messages: Sequence[Message]) -> Sequence[str | BackendError]:

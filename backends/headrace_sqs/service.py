@@ -1,7 +1,8 @@
 """What drivers do to SQS queues by name: send, receive, delete, and change how long a message is hidden.
 
 Owns what the drivers of an open backend share, and the tasks that outlive the calls which began them:
-what is sent and then deleted is not left in between because a caller was cancelled.
+what is sent and then deleted is not left in between because a caller was cancelled. Only a push does not
+outlive its caller, so that an outage leaves no pile of what everybody has given up.
 """
 
 import asyncio
@@ -77,6 +78,19 @@ class Service:
         """Do all of it once begun, though the caller may be cancelled."""
         task = self.begin(work)
         await asyncio.wait((task,))
+        return self.result(task)
+
+    async def while_wanted(self, work: Coroutine[Any, Any, Result]) -> Result:
+        """Do it as long as the caller waits: requests under way then go on to their end, and nothing more is sent.
+
+        For what is one step: what is sent and then deleted goes `to_its_end`.
+        """
+        task = self.begin(work)
+        try:
+            await asyncio.wait((task,))
+        except asyncio.CancelledError:
+            task.cancel()
+            raise
         return self.result(task)
 
     def result(self, task: asyncio.Task[Result]) -> Result:

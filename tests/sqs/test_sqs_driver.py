@@ -114,6 +114,62 @@ async def test_no_request_asks_for_more_than_there_are_free_slots(make: Make, me
     assert sorted(asked) == [3, 10, 10]
 
 
+# Callers who have gone.
+
+
+async def test_what_was_not_sent_when_its_push_was_given_up_is_never_sent(
+    make: Make, meddler: Meddler, prefix: str
+) -> None:
+    """Else an outage would leave as many messages as callers were told that it failed."""
+    backend = make(endpoint_url=meddler.url)
+    await backend.open()
+    driver = backend.driver(prefix)
+    await driver.push([message("first")])
+    meddler.delay = 3.0
+
+    async def push(number: int) -> None:
+        async with asyncio.timeout(0.2):
+            await (driver.delay if number % 2 else driver.push)([message(f"{number}")])
+
+    under_way = backend.requests["SendMessageBatch"]
+    pushes: list[asyncio.Task[None]] = []
+    for number in range(40):
+        pushes.append(asyncio.create_task(push(number)))
+        await asyncio.sleep(0.02)
+    outcomes = await asyncio.gather(*pushes, return_exceptions=True)
+    assert {type(each) for each in outcomes} == {TimeoutError}
+    under_way = backend.requests["SendMessageBatch"] - under_way
+    assert under_way == 4
+    meddler.delay = 0.0
+    assert await driver.push([message("last")]) == ["last"]
+    stored = await take(driver, 1 + under_way + 1)
+    assert {each.message.id for each in stored} == {"first", *(str(number) for number in range(under_way)), "last"}
+    assert await counts(driver) == {"reserved": len(stored)}
+
+
+async def test_what_is_sent_and_then_deleted_goes_on_to_its_end_though_its_caller_has_gone(
+    make: Make, meddler: Meddler, prefix: str
+) -> None:
+    backend = make(endpoint_url=meddler.url)
+    await backend.open()
+    driver = backend.driver(prefix)
+    await driver.push([message("a")])
+    (held,) = await take(driver, 1)
+    before = meddler.seen["SendMessageBatch"]
+    meddler.delay = 1.0
+    pushes = [asyncio.create_task(driver.push(messages(10))) for _ in range(4)]
+    while meddler.seen["SendMessageBatch"] < before + 4:
+        await asyncio.sleep(0.01)
+    retry = asyncio.create_task(driver.retry(pairs([held], attempt=1)))
+    await asyncio.sleep(0.1)
+    retry.cancel()
+    await asyncio.wait((retry, *pushes))
+    meddler.delay = 0.0
+    while await counts(driver) != {"waiting": 41}:
+        await asyncio.sleep(0.05)
+    assert [each.message.attempt for each in await take(driver, 41) if each.message.id == "a"] == [1]
+
+
 # Pops that end early.
 
 
