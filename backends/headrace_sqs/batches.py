@@ -6,7 +6,7 @@ next. There is no timer, as in core's own batching, which hands us batches and s
 """
 
 import asyncio
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -44,7 +44,7 @@ class Refused:
 Outcome = Refused | BackendError | None
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)  # each is itself, by which it is found again
 class _Waiting:
     fields: Mapping[str, Any]
     size: int
@@ -62,20 +62,28 @@ class Tens:
     def __init__(self, call: Callable[[list[dict[str, Any]]], Awaitable[Answer]], place: str) -> None:
         self._call = call
         self._place = place
-        self._waiting: deque[_Waiting] = deque()
+        #: An ordered set: first come, first sent, and any of them is out of it at once, out of however many.
+        self._waiting: OrderedDict[_Waiting, None] = OrderedDict()
         self._running: set[asyncio.Task[None]] = set()
 
     async def send(self, entries: Sequence[tuple[Mapping[str, Any], int]]) -> list[Outcome]:
-        """Send entries, each its fields and the bytes that it counts; what became of each. Raises nothing.
+        """Send entries, each its fields and the bytes that it counts; what became of each.
 
-        Not to be cancelled: what was sent is sent.
+        Raises nothing, unless it is cancelled. What has not been sent by then is dropped: who was told that nothing
+        is known of it will have sent it again, or given it up, when SQS is back. What a request has, it has.
         """
         loop = asyncio.get_running_loop()
         waiting = [_Waiting(fields, size, loop.create_future()) for fields, size in entries]
-        self._waiting += waiting
+        self._waiting.update(dict.fromkeys(waiting))
         # In the next turn of the loop: others who are about to send in this one go along.
         loop.call_soon(self._start)
-        return [await each.outcome for each in waiting]
+        try:
+            return [await each.outcome for each in waiting]
+        except asyncio.CancelledError:
+            for each in waiting:
+                each.outcome.cancel()
+                self._waiting.pop(each, None)
+            raise
 
     def _start(self) -> None:
         while self._waiting and len(self._running) < _AT_ONCE:
@@ -88,19 +96,24 @@ class Tens:
         self._start()
 
     def _next(self) -> list[_Waiting]:
-        taken = [self._waiting.popleft()]
-        size, handles = taken[0].size, {taken[0].handle}
-        while self._waiting and len(taken) < TEN and size + self._waiting[0].size <= LARGEST:
-            if (handle := self._waiting[0].handle) is not None and handle in handles:
-                break  # of one delivery that came twice: some servers refuse a request that names it twice
-            handles.add(handle)
-            taken.append(self._waiting.popleft())
-            size += taken[-1].size
+        taken: list[_Waiting] = []
+        size, handles = 0, set[str]()
+        for each in self._waiting:
+            if taken and (len(taken) == TEN or size + each.size > LARGEST):
+                break
+            if each.handle is not None:
+                if each.handle in handles:
+                    break  # of one delivery that came twice: some servers refuse a request that names it twice
+                handles.add(each.handle)
+            taken.append(each)
+            size += each.size
+        for each in taken:
+            del self._waiting[each]
         return taken
 
     async def close(self) -> None:
         """End what still runs: whoever waits for it is told that it is out of reach."""
-        self._waiting, left = deque(), self._waiting
+        self._waiting, left = OrderedDict(), self._waiting
         self._tell(left)
         while self._running:
             for task in self._running:
@@ -122,6 +135,9 @@ class Tens:
     async def _send(self, batch: list[_Waiting]) -> None:
         pause = _PAUSE
         for again in range(_AGAIN + 1):
+            batch = [each for each in batch if not each.outcome.cancelled()]
+            if not batch:
+                return
             outcomes = await self._outcomes(batch)
             left = []
             for each, outcome in zip(batch, outcomes, strict=True):

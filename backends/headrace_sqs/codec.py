@@ -9,7 +9,7 @@ longest size could then be too long.
 
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
@@ -18,7 +18,8 @@ from msgspec import Meta
 
 from headrace.driver import NO_HEADERS, Message, Note
 
-#: Bytes of a message, text and attributes together, and of a batch: a limit of SQS.
+#: Bytes of a message, text and attributes together, and of a batch: a limit of SQS. A queue may have a lower one for
+#: messages: those that were made when SQS took 256 KiB still have that.
 LARGEST: Final = 2**20
 
 #: Bytes kept free for what is not body: a note, name, id and headers.
@@ -71,10 +72,13 @@ class Parcel:
     size: int
     spare: int = 0  #: bytes that must be left beside it, for what it may grow by later
 
-    @property
-    def limit(self) -> int:
-        """What its size may be at most."""
-        return LARGEST - self.spare
+    def limit(self, largest: int) -> int:
+        """What its size may be at most in a queue that takes so many bytes.
+
+        Half of it is not spared: what has no room for all of its note can go with less of it, and a queue for small
+        messages is there for some.
+        """
+        return largest - min(self.spare, largest // 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,15 +126,18 @@ def pack(
     return Parcel(fields, size, spare)
 
 
-def pack_with_room(message: Message) -> Parcel:
-    """As `pack`, with as much of the note as there is room for: what others have sent may leave none."""
-    parcel, note = pack(message), message.note
-    if note is None or parcel.size <= parcel.limit:
+def pack_with_room(message: Message, largest: int, packed: Callable[[Message], Parcel] = pack) -> Parcel:
+    """As ``packed``, with as much of the note as there is room for in a queue that takes ``largest`` bytes.
+
+    What others have sent may leave none, and what was sent before the queue was set to take less.
+    """
+    parcel, note = packed(message), message.note
+    if note is None or parcel.size <= parcel.limit(largest):
         return parcel
     shorter = msgspec.structs.replace(note, traceback="")
     for less in (shorter, None):
-        parcel = pack(msgspec.structs.replace(message, note=less))
-        if parcel.size <= parcel.limit:
+        parcel = packed(msgspec.structs.replace(message, note=less))
+        if parcel.size <= parcel.limit(largest):
             break
     return parcel
 

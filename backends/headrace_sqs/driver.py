@@ -14,7 +14,7 @@ from headrace.driver import Channel, Delivery, Driver, Info, Message, Page, Rest
 from headrace.errors import BackendError
 from headrace_sqs.batches import TEN, Outcome, Refused
 from headrace_sqs.clock import now, whole
-from headrace_sqs.codec import NOTE, Parcel, pack_with_room
+from headrace_sqs.codec import LARGEST, NOTE, Parcel, pack, pack_with_room
 from headrace_sqs.delays import next_hop, parcel, remaining
 from headrace_sqs.errors import QueueMissing
 from headrace_sqs.names import Names
@@ -55,16 +55,19 @@ class SqsDriver(Driver):
     async def push(self, messages: Sequence[Message]) -> Sequence[str | BackendError]:
         service = self._service
         parcels = [parcel(each, service.settings.fair, spare=NOTE) for each in messages]
-        errors = await service.to_its_end(service.send(self._names.main, parcels))
+        errors = await service.while_wanted(service.send(self._names.main, parcels))
         return [each.id if error is None else error for each, error in zip(messages, errors, strict=True)]
 
     async def delay(self, messages: Sequence[Message]) -> Sequence[str | BackendError]:
         return await self.push(messages)
 
     async def store(self, messages: Sequence[Message], channel: RestingChannel) -> Sequence[str | BackendError]:
-        parcels = [pack_with_room(each) for each in messages]
-        errors = await self._service.to_its_end(self._service.send(self._names.of(channel), parcels))
+        errors = await self._service.to_its_end(self._store(messages, self._names.of(channel)))
         return [each.id if error is None else error for each, error in zip(messages, errors, strict=True)]
+
+    async def _store(self, messages: Sequence[Message], name: str) -> list[BackendError | None]:
+        largest = await self._service.largest(name)
+        return await self._service.send(name, [pack_with_room(each, largest) for each in messages])
 
     async def pop(self, limit: int, wait: float) -> Sequence[Delivery]:
         return await self._opened().inbox(self._names.main, self._lease).pop(limit, wait)
@@ -100,20 +103,23 @@ class SqsDriver(Driver):
 
     async def retry(self, pairs: Sequence[tuple[Any, Message]]) -> Sequence[Result]:
         fair = self._service.settings.fair
-        moves = [(receipt, parcel(message, fair)) for receipt, message in pairs]
-        return await self._service.to_its_end(self._move(moves, self._names.main))
+        return await self._service.to_its_end(self._move(pairs, self._names.main, lambda each: parcel(each, fair)))
 
     async def fail(self, pairs: Sequence[tuple[Any, Message]], channel: RestingChannel) -> Sequence[Result]:
-        moves = [(receipt, pack_with_room(message)) for receipt, message in pairs]
-        return await self._service.to_its_end(self._move(moves, self._names.of(channel)))
+        return await self._service.to_its_end(self._move(pairs, self._names.of(channel), pack))
 
-    async def _move(self, moves: Sequence[tuple[Any, Parcel]], to: str) -> list[Result]:
+    async def _move(
+        self, pairs: Sequence[tuple[Any, Message]], to: str, packed: Callable[[Message], Parcel]
+    ) -> list[Result]:
         """Send, then delete. What was sent once is only deleted when a caller tries again."""
-        receipts = [receipt for receipt, _ in moves]
-        results: list[Result] = [Settled.STALE] * len(moves)
+        receipts = [receipt for receipt, _ in pairs]
+        results: list[Result] = [Settled.STALE] * len(pairs)
         claimed = self._claimed(self._names.main, receipts)
         unsent = [place for place in claimed if not receipts[place].is_copied]
-        errors = await self._service.send(to, [moves[place][1] for place in unsent])
+        # Nobody is asked about what is stale.
+        largest = await self._service.largest(to) if unsent else LARGEST
+        parcels = [pack_with_room(pairs[place][1], largest, packed) for place in unsent]
+        errors = await self._service.send(to, parcels)
         for place, error in zip(unsent, errors, strict=True):
             receipts[place].is_copied = error is None
             if error is not None:

@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from headrace.errors import BackendError
+from headrace.errors import BackendError, BackendUnavailable
 from headrace_sqs.calls import Answer, Calls
 from headrace_sqs.codec import LARGEST
 from headrace_sqs.errors import QueueMissing, reading
@@ -33,6 +33,7 @@ class Queues:
         self._place = place
         self.creates: Final = creates
         self._urls: dict[str, str] = {}
+        self._largest: dict[str, int] = {}
         self._locks: dict[str, asyncio.Lock] = {}
 
     async def url(self, name: str) -> str:
@@ -46,6 +47,7 @@ class Queues:
             if name not in self._urls:
                 answer = await self._calls.ask("create_queue", QueueName=name, Attributes=dict(ATTRIBUTES))
                 self._urls[name] = self._url_of(answer)
+                self._largest[name] = LARGEST
             return self._urls[name]
 
     def _missing(self, name: str) -> BackendError:
@@ -70,6 +72,32 @@ class Queues:
     def forget(self, name: str) -> None:
         """SQS says that it is gone: the next call looks again."""
         self._urls.pop(name, None)
+        self._largest.pop(name, None)
+
+    def largest(self, name: str) -> int | None:
+        """Bytes of the largest message that a queue takes; ``None`` if that is not known."""
+        return self._largest.get(name)
+
+    def doubt_largest(self, name: str) -> None:
+        """SQS has refused a message: somebody may have set the queue to take less."""
+        self._largest.pop(name, None)
+
+    async def learn_largest(self, name: str) -> None:
+        """Ask SQS for `largest`, unless the queue is missing, or SQS out of reach. Raises nothing."""
+        largest = LARGEST
+        try:
+            if await self.find(name) is None:
+                return
+            found = await self.attributes(name, ("MaximumMessageSize",))
+            if found is None:
+                return
+            with reading(self._place):
+                largest = min(int(found.get("MaximumMessageSize", LARGEST)), LARGEST)
+        except BackendUnavailable:
+            return
+        except BackendError:  # one who may only send, say, is not told, and does not ask again
+            pass
+        self._largest[name] = largest
 
     async def attributes(self, name: str, wanted: Sequence[str]) -> Mapping[str, str] | None:
         """Attributes of a queue; ``None`` if there is none and it may be made. Raises `BackendError` if it may not."""

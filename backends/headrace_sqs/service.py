@@ -1,7 +1,8 @@
 """What drivers do to SQS queues by name: send, receive, delete, and change how long a message is hidden.
 
 Owns what the drivers of an open backend share, and the tasks that outlive the calls which began them:
-what is sent and then deleted is not left in between because a caller was cancelled.
+what is sent and then deleted is not left in between because a caller was cancelled. Only a push does not
+outlive its caller, so that an outage leaves no pile of what everybody has given up.
 """
 
 import asyncio
@@ -14,7 +15,7 @@ from headrace.errors import BackendError, BackendUnavailable, MessageTooLarge
 from headrace_sqs.batches import Outcome, Refused, Tens
 from headrace_sqs.calls import Answer, Calls
 from headrace_sqs.clock import now, time_of
-from headrace_sqs.codec import Parcel, Unpacked, unpack
+from headrace_sqs.codec import LARGEST, Parcel, Unpacked, unpack
 from headrace_sqs.errors import QueueMissing, reading
 from headrace_sqs.queues import Queues
 from headrace_sqs.receipts import Era
@@ -59,6 +60,7 @@ class Service:
         self.queues: Final = Queues(self.calls, place, creates=settings.create_queues)
         self._tens: dict[tuple[str, str], Tens] = {}
         self._eras: dict[str, Era] = {}
+        self._learning: dict[str, asyncio.Task[None]] = {}  #: of which queues it is being asked what they take
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def begin(self, work: Coroutine[Any, Any, Result]) -> asyncio.Task[Result]:
@@ -77,6 +79,19 @@ class Service:
         """Do all of it once begun, though the caller may be cancelled."""
         task = self.begin(work)
         await asyncio.wait((task,))
+        return self.result(task)
+
+    async def while_wanted(self, work: Coroutine[Any, Any, Result]) -> Result:
+        """Do it as long as the caller waits: requests under way then go on to their end, and nothing more is sent.
+
+        For what is one step: what is sent and then deleted goes `to_its_end`.
+        """
+        task = self.begin(work)
+        try:
+            await asyncio.wait((task,))
+        except asyncio.CancelledError:
+            task.cancel()
+            raise
         return self.result(task)
 
     def result(self, task: asyncio.Task[Result]) -> Result:
@@ -121,15 +136,40 @@ class Service:
 
     async def send(self, name: str, parcels: Sequence[Parcel]) -> list[BackendError | None]:
         """Send messages to a queue, which is made if need be; what kept each from being stored."""
-        results: list[BackendError | None] = [self._too_large(each) for each in parcels]
+        if not parcels:
+            return []
+        largest = await self.largest(name)
+        results: list[BackendError | None] = [self._too_large(name, each, largest) for each in parcels]
         fit = [place for place, error in enumerate(results) if error is None]
         outcomes = await self._gathered("send", name).send([(parcels[at].fields, parcels[at].size) for at in fit])
         for place, outcome in zip(fit, outcomes, strict=True):
             results[place] = outcome.error if isinstance(outcome, Refused) else outcome
+            if isinstance(outcome, Refused):
+                self.queues.doubt_largest(name)
         return results
 
-    def _too_large(self, parcel: Parcel) -> BackendError | None:
-        return MessageTooLarge(self.place, parcel.size, parcel.limit) if parcel.size > parcel.limit else None
+    def _too_large(self, name: str, parcel: Parcel, largest: int) -> BackendError | None:
+        limit = parcel.limit(largest)
+        if parcel.size <= limit:
+            return None
+        return MessageTooLarge(
+            self.place if largest == LARGEST else f"queue {name} of {self.place}", parcel.size, limit
+        )
+
+    async def largest(self, name: str) -> int:
+        """Bytes of the largest message that a queue takes; SQS's own limit while that is not known.
+
+        SQS is asked once for each queue, and once for all who want to know it meanwhile.
+        """
+        if (known := self.queues.largest(name)) is not None:
+            return known
+        task = self._learning.get(name)
+        if task is None:
+            task = self._learning[name] = self.begin(self.queues.learn_largest(name))
+            task.add_done_callback(lambda _: self._learning.pop(name, None))
+        await asyncio.wait((task,))
+        known = self.queues.largest(name)
+        return LARGEST if known is None else known
 
     async def delete(self, name: str, handles: Sequence[str]) -> list[Outcome]:
         """Delete received messages. ``QueueMissing`` is what they met if there is no such queue."""

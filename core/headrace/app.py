@@ -120,7 +120,8 @@ class Headrace:
     def worker(self, *queues: str, concurrency: int | None = None, max_messages: int | None = None) -> "Worker":
         """The consumer engine for one group of queues, served in strict order; ``"default"`` if none is named.
 
-        ``concurrency`` and ``max_messages`` (0: no end) override the configured ones.
+        ``concurrency`` and ``max_messages`` (0: no end) override the configured ones. Raises
+        `TypeError` for what is no whole number, and `ValueError` for one that is too small.
         """
         from headrace.worker import Worker
 

@@ -17,6 +17,7 @@ import msgspec
 from headrace.driver import Message
 from headrace.errors import JobError
 from headrace.options import Delay
+from headrace.settings import LONGEST
 
 #: Seconds of delay still to wait after this hop. A message that has it is not for running yet.
 REMAINING_HEADER: Final = "headrace-remaining"
@@ -36,6 +37,8 @@ def seconds_of(delay: Delay | None) -> float:
         return max(0.0, delay.total_seconds())
     if isinstance(delay, bool) or not isinstance(delay, int | float) or delay != delay or delay == float("inf"):
         raise JobError(f"delay is {delay!r}; it must be seconds, a timedelta or an aware datetime")
+    if not -LONGEST <= delay <= LONGEST:  # an int knows no bound, and its text may be one that Python does not write
+        raise JobError("delay is a number of hundreds of digits; it must be seconds, a timedelta or an aware datetime")
     if delay < 0:
         raise JobError(f"delay is {delay!r} seconds; it cannot be negative")
     return float(delay)

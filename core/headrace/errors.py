@@ -23,7 +23,7 @@
 that tree, so that ``except HeadraceError`` in a handler never swallows them.
 """
 
-import math
+import sys
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
@@ -128,13 +128,11 @@ class Retry(Exception):
     """Raise in a handler to ask for another run; spends one retry.
 
     ``delay``: seconds or a timedelta; ``None`` follows the job's ``retry_seconds``, 0 runs again at once.
-    Raises `ValueError` for a delay that is negative or has no end.
+    Raises `ValueError` for a delay that is negative or has no end, or is no such thing.
     """
 
     def __init__(self, delay: float | timedelta | None = None) -> None:
-        self.delay = delay.total_seconds() if isinstance(delay, timedelta) else delay
-        if self.delay is not None and not 0 <= self.delay < math.inf:
-            raise ValueError(f"Retry: delay is {delay!r}; it must be seconds, 0 or more")
+        self.delay = None if delay is None else _seconds_until_retry(delay)
         super().__init__("another run was asked for")
 
 
@@ -144,3 +142,14 @@ class Drop(Exception):
     def __init__(self, reason: str = "") -> None:
         self.reason = reason
         super().__init__(reason)
+
+
+def _seconds_until_retry(delay: float | timedelta) -> float:
+    seconds = delay.total_seconds() if isinstance(delay, timedelta) else delay
+    is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+    if not is_number or not 0 <= seconds <= sys.float_info.max:
+        # An int knows no bound, and may have more digits than Python is willing to write.
+        is_huge = is_number and isinstance(seconds, int) and abs(seconds) > sys.float_info.max
+        found = "a number of hundreds of digits" if is_huge else repr(delay)
+        raise ValueError(f"Retry: delay is {found}; it must be seconds or a timedelta, 0 or more")
+    return float(seconds)

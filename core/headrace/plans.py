@@ -22,6 +22,7 @@ from headrace.driver import Capabilities, Message
 from headrace.errors import ConfigError, InvalidPayload, JobError, UnknownJob
 from headrace.imports import import_object
 from headrace.job import Job, JobOptions, declared_jobs
+from headrace.needs import refuse_too_long, require_declared
 from headrace.options import OnTimeout
 from headrace.queue import OPTIONS_HEADER
 from headrace.settings import RetrySeconds, RunOptions
@@ -162,26 +163,6 @@ class Plans:
         outer = [each for each in self._middleware if inspect.iscoroutinefunction(each)]
         in_thread = functools.partial(_call_in_thread, self._threads, inner)
         return functools.partial(_around, outer, in_thread) if outer else in_thread
-
-
-def require_declared(options: JobOptions, backend: str, capabilities: Capabilities) -> None:
-    """Raise `CapabilityError` for what a job's declaration needs of the backend that it is pushed to."""
-    if options.unique:
-        capabilities.require(backend, "unique", f"declare {options.name} without unique")
-
-
-def refuse_too_long(what: str, handle_timeout: float | None, backend: str, capabilities: Capabilities) -> None:
-    """Raise `ConfigError` if a ``handle_timeout`` is above what the backend can hold a delivery."""
-    if handle_timeout is not None and handle_timeout > capabilities.max_run:
-        raise ConfigError(
-            f"the handle_timeout of {what} is {handle_timeout:g} s, and the backend {backend!r} can hold a delivery "
-            f"for {capabilities.max_run:g} s at most" + hint_of(capabilities)
-        )
-
-
-def hint_of(capabilities: Capabilities) -> str:
-    """What the backend says of its ``max_run``, as the end of a sentence."""
-    return f": {capabilities.max_run_hint}" if capabilities.max_run_hint else ""
 
 
 def load_middleware(references: Sequence[str]) -> list[Middleware]:

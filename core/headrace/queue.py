@@ -21,7 +21,9 @@ from headrace.errors import BackendError, BackendUnavailable, ConfigError, JobEr
 from headrace.events import JobPushed
 from headrace.ids import new_id
 from headrace.job import Job, JobOptions
+from headrace.needs import refuse_too_long
 from headrace.options import Delay, OnDuplicate, OnTimeout, PushWords, Schedule, check_words, run_options
+from headrace.settings import RunOptions
 from headrace.signing import Signer
 from headrace.standin import stand_in
 
@@ -100,7 +102,8 @@ class Queue:
         job's and the queue's own.
 
         Raises `BackendUnavailable` within the queue's ``push_timeout``, outcome then
-        unknown; `MessageTooLarge`, `JobError`, `CapabilityError` before anything is sent.
+        unknown; `MessageTooLarge`, `JobError`, `CapabilityError` before anything is sent, and
+        `ConfigError` for a ``handle_timeout`` above what the backend can hold a delivery.
         """
         # Not an `async def`: without a loop, nobody would await it and hear of the mistake.
         require_loop("push")
@@ -169,6 +172,7 @@ class Queue:
         """
         _check_channel(channel, get_args(RestingChannel))
         _check_limit(limit)
+        _check_ids(ids)
         driver = await self._within(self.driver())
         if job is None and ids is None:
             return await self._within(driver.reload(channel, limit), _WHOLE_CHANNEL, _DOUBT) if limit != 0 else 0
@@ -186,6 +190,7 @@ class Queue:
         Capabilities and the number are as for `reload`.
         """
         _check_channel(channel, tuple(each for each in get_args(Channel) if each != "reserved"))
+        _check_ids(ids)
         driver = await self._within(self.driver())
         if job is None and ids is None:
             self.capabilities.require(self.settings.backend, "flush", channel=channel)
@@ -236,6 +241,8 @@ class Queue:
         seconds = seconds_of(delay)
         if id is not None and (not isinstance(id, str) or not id):
             raise JobError(f"id is {id!r}; it must be a string that is not empty")
+        if id is not None:
+            _check_text("id", id)
         if on_duplicate not in (None, "replace", "keep"):
             raise JobError(f"on_duplicate is {on_duplicate!r}; it must be 'replace' or 'keep'")
         merged = NO_HEADERS if headers is None else _checked_headers(headers)
@@ -246,16 +253,25 @@ class Queue:
                 "handle_timeout": handle_timeout,
                 "on_timeout": on_timeout,
             }
-            merged = {**merged, OPTIONS_HEADER: _options_header(declared, stated)}
+            options = _stated_options(declared, stated)
+            push = f"a push of {declared.name}"
+            refuse_too_long(push, options.handle_timeout, self.settings.backend, capabilities)
+            merged = {**merged, OPTIONS_HEADER: _options_header(options, stated)}
         body = self._app.codec(type(job)).encode(job)
         if len(body) > capabilities.max_body:
             raise MessageTooLarge(self.settings.backend, len(body), capabilities.max_body)
+        unique_key = self._unique_key(job, unique)
+        if on_duplicate is not None and unique_key is None:
+            raise JobError(
+                f"on_duplicate is {on_duplicate!r}, but without unique there are no duplicates; "
+                f"say unique= too, or declare it of {declared.name}"
+            )
         message = Message(
             id=new_id() if id is None else id,
             name=declared.name,
             body=body,
             delay=seconds,
-            unique_key=self._unique_key(job, unique),
+            unique_key=unique_key,
             on_duplicate=on_duplicate or declared.on_duplicate,
             headers=merged,
         )
@@ -272,6 +288,7 @@ class Queue:
             return None
         if not isinstance(stated, str):
             raise JobError(f"unique is {stated!r}; it must be a string")
+        _check_text("unique", stated)
         self.capabilities.require(self.settings.backend, "unique", f"push {declared.name} without unique")
         return f"{declared.name}:{stated}"
 
@@ -385,28 +402,53 @@ class Queue:
 
 
 def _checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    if not isinstance(headers, Mapping):
+        raise JobError(f"headers is a {type(headers).__name__}; it must be a mapping of strings to strings")
     for key, value in headers.items():
         if not isinstance(key, str) or not isinstance(value, str):
             raise JobError(f"the header {key!r} is {value!r}; names and values must be strings")
         if key.lower().startswith(RESERVED_HEADER):
             raise JobError(f"the header {key!r} is headrace's own")
+        _check_text("the name of a header", key)
+        _check_text(f"the header {key!r}", value)
     return dict(headers)
 
 
-def _options_header(declared: JobOptions, stated: Mapping[str, Any]) -> str:
-    """What a push states of its run, as the worker will read it."""
+def _check_text(what: str, text: str) -> None:
+    """Refuse what is no text in any encoding, here and once: backends fail at it each in its own way."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        lone = text[error.start]
+        raise JobError(
+            f"{what} is {text!r}; it cannot be stored as text, for {lone!r} at {error.start} is half a character"
+        ) from None
+
+
+def _stated_options(declared: JobOptions, stated: Mapping[str, Any]) -> RunOptions:
+    """What a push states of its run, checked."""
     options = run_options(f"push of {declared.name}", stated)
     if options.on_timeout == "cancel" and not declared.is_async:
         raise JobError(
             f"push of {declared.name}: on_timeout='cancel' needs an async handler, since a thread cannot be "
             f"cancelled; make the one of {declared.source} an 'async def'"
         )
+    return options
+
+
+def _options_header(options: RunOptions, stated: Mapping[str, Any]) -> str:
+    """What a push states of its run, as the worker will read it."""
     return msgspec.json.encode({name: getattr(options, name) for name in stated if stated[name] is not None}).decode()
 
 
 def _check_channel(channel: str, allowed: Sequence[str]) -> None:
     if channel not in allowed:
         raise ConfigError(f"there is no channel {channel!r} to do that with; there are {', '.join(allowed)}")
+
+
+def _check_ids(ids: Sequence[str] | None) -> None:
+    if isinstance(ids, str | bytes):  # a sequence too, whose characters would be taken for ids
+        raise TypeError(f"ids is {ids!r}; it must be a list of ids: [{ids!r}]")
 
 
 def _check_limit(limit: int | None) -> None:

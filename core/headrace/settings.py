@@ -12,11 +12,27 @@ from typing import Annotated, Final, Literal
 
 from msgspec import Meta
 
+from headrace.tables import LEAST_BUT_ZERO
+
 #: Any number but infinity, which neither JSON nor a timer takes.
 LONGEST: Final = sys.float_info.max
 
 Seconds = Annotated[float, Meta(ge=0, le=LONGEST, description="a number of seconds, 0 or more")]
 PositiveSeconds = Annotated[float, Meta(gt=0, le=LONGEST, description="a number of seconds above 0")]
+#: Seconds. Leases and stalls are looked at several times within them, by a thread and by calls to the backend: below
+#: this they would do little else, and a value this small is a mistake in the unit.
+SHORTEST: Final = 0.1
+
+WatchedSeconds = Annotated[float, Meta(ge=SHORTEST, le=LONGEST, description=f"a number of seconds, {SHORTEST} or more")]
+PeriodSeconds = Annotated[
+    float,
+    Meta(
+        ge=0,
+        le=LONGEST,
+        description=f"0, or a number of seconds, {SHORTEST} or more",
+        extra={LEAST_BUT_ZERO: SHORTEST},
+    ),
+]
 CountFromZero = Annotated[int, Meta(ge=0)]
 CountFromOne = Annotated[int, Meta(ge=1)]
 ModuleName = Annotated[
@@ -113,7 +129,7 @@ class QueueSettings:
     max_retries: CountFromZero = 0  #: a job's own wins; N means N + 1 runs
     handle_timeout: Seconds = 0.0  #: from a handler's start; 0: none
     on_timeout: Literal["continue", "cancel"] = "continue"
-    lease_seconds: PositiveSeconds = 30.0  #: how long a delivery outlives its worker
+    lease_seconds: WatchedSeconds = 30.0  #: how long a delivery outlives its worker
     max_redeliveries: CountFromOne = 3  #: deliveries that end with their worker, until a message is suspect
     processes: CountFromOne = 1
     concurrent: Annotated[Concurrent, Meta(description="a table such as { limit = 10 }")] = field(
@@ -125,10 +141,10 @@ class QueueSettings:
     shutdown_timeout: Seconds = 25.0  #: below the 30 s that Kubernetes grants
     enabled: bool = True
     push_timeout: PositiveSeconds = 5.0  #: a push returns or raises within it
-    stall_seconds: PositiveSeconds = 300.0  #: how long a handler that blocks the event loop keeps its lease
+    stall_seconds: WatchedSeconds = 300.0  #: how long a handler that blocks the event loop keeps its lease
     on_stall: Literal["report", "replace"] = "report"  #: what becomes of a worker that is stuck for longer
     unknown_job_seconds: Seconds = 600.0  #: how long a job that no worker knows is handed on, before it fails
-    queue_length_seconds: Seconds = 10.0  #: between two `QueueLength` events; 0: never
+    queue_length_seconds: PeriodSeconds = 10.0  #: between two `QueueLength` events; 0: never
 
     def __post_init__(self) -> None:
         if not self.prefix:

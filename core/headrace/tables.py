@@ -41,6 +41,10 @@ _ALIKE: Final = 0.6
 #: The end of a msgspec error that tells where below the converted value it found the mistake.
 _INNER_PATH: Final = re.compile(r" - at `\$(?P<path>\S*)`\Z")
 
+#: The key, in the ``extra`` of a number's `msgspec.Meta`, of the least that is allowed beside 0: bounds alone
+#: cannot leave out what lies between.
+LEAST_BUT_ZERO: Final = "least_but_zero"
+
 #: Keys that need no quotes in TOML.
 _BARE_KEY: Final = re.compile(r"[A-Za-z0-9_-]+\Z")
 
@@ -161,6 +165,10 @@ class Reading:
         except msgspec.ValidationError as error:
             inner, found = _innermost(value, str(error))
             self.refuse((*path, *inner), found, _allowed(kind))
+            return None
+        least = (kind.extra or {}).get(LEAST_BUT_ZERO) if isinstance(kind, inspect.Metadata) else None
+        if least is not None and 0 < converted < least:
+            self.refuse(path, value, _allowed(kind))
             return None
         if not _is_finite(converted):
             self.refuse(path, value, f"{_allowed(kind)}, and finite")

@@ -54,8 +54,8 @@ class Worker:
     def __init__(
         self, app: "Headrace", queues: Sequence[str], *, concurrency: int | None = None, max_messages: int | None = None
     ) -> None:
-        if concurrency is not None and concurrency < 1:
-            raise ValueError(f"concurrency is {concurrency}; it must be 1 or more")
+        _check_count("concurrency", concurrency, 1)
+        _check_count("max_messages", max_messages, 0)
         self.app = app
         self.queues: list[Queue] = [app.queue(name) for name in dict.fromkeys(queues)]
         settings = [each.settings for each in self.queues]
@@ -362,3 +362,12 @@ class Worker:
 def _tell_lease_lost(execution: Execution) -> None:
     if execution in execution.consumer.held and not execution.settling:
         execution.consumer.lease_lost(execution)
+
+
+def _check_count(name: str, value: int | None, least: int) -> None:
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} is {value!r}; it must be a whole number, {least} or more")
+    if value < least:
+        raise ValueError(f"{name} is {value}; it must be {least} or more")

@@ -98,11 +98,20 @@ async def test_what_is_no_job_is_refused(make_app: MakeApp, wrong: Any) -> None:
         ({"delay": float("nan")}, "delay is nan"),
         ({"delay": float("inf")}, "delay is inf"),
         ({"delay": datetime(2030, 1, 1)}, "naive"),  # noqa: DTZ001 - what is refused
+        ({"delay": 10**400}, "delay is a number of hundreds of digits; it must be seconds, a timedelta or"),
+        ({"delay": -(10**5000)}, "delay is a number of hundreds of digits"),
         ({"id": ""}, "id is ''"),
         ({"id": 5}, "id is 5"),
+        ({"id": "a\ud800"}, r"id is 'a\\ud800'; it cannot be stored as text, for '\\ud800' at 1 is half a"),
         ({"headers": {"a": 5}}, "must be strings"),
         ({"headers": {"headrace-options": "{}"}}, "headrace's own"),
+        ({"headers": [("a", "b")]}, "headers is a list; it must be a mapping of strings to strings"),
+        ({"headers": "ab"}, "headers is a str; it must be a mapping"),
+        ({"headers": {"\ud800": "a"}}, r"the name of a header is '\\ud800'; it cannot be stored as text"),
+        ({"headers": {"a": "\udfff"}}, r"the header 'a' is '\\udfff'; it cannot be stored as text"),
         ({"unique": 5}, "unique is 5"),
+        ({"unique": "\ud800"}, r"unique is '\\ud800'; it cannot be stored as text"),
+        ({"on_duplicate": "keep"}, "on_duplicate is 'keep', but without unique .*; say unique= too, or .* Simple"),
         ({"on_duplicate": "merge"}, "on_duplicate is 'merge'"),
         ({"max_retries": "three"}, 'max_retries: found "three"; allowed: a whole number, 0 or more'),
         ({"max_retries": -1}, "max_retries: found -1"),
@@ -155,6 +164,52 @@ async def test_a_push_cannot_have_a_sync_handler_cancelled(make_app: MakeApp) ->
         (failed,) = await app.queue().list("failed")
         assert failed.message.note is not None
         assert "the handler is not an 'async def' here" in failed.message.note.message
+
+
+async def test_a_timeout_beyond_what_the_backend_can_hold_is_refused_when_it_is_pushed(
+    make_app: MakeApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = make_app()
+    limit(app, monkeypatch, max_run=43_200.0, max_run_hint="split the job")
+    async with app:
+        refused = r"the handle_timeout of a push of Simple is 50000 s, .* hold a delivery for 43200 s at most: split"
+        with pytest.raises(ConfigError, match=refused):
+            await app.queue().push(Simple(), handle_timeout=50_000)
+        assert await counts(app) == {}
+        await app.queue().push(Simple(), handle_timeout=43_200)
+        assert await counts(app) == {"waiting": 1}
+
+
+async def test_what_a_push_does_with_duplicates_may_be_said_of_a_key_that_the_job_declares(make_app: MakeApp) -> None:
+    async with make_app() as app:
+        first = await app.queue().push(OnePerText(text="a"))
+        assert await app.queue().push(OnePerText(text="a"), on_duplicate="keep") == first
+
+
+async def test_an_id_is_not_taken_for_a_list_of_ids(make_app: MakeApp) -> None:
+    async with make_app() as app:
+        id_ = await app.queue().push(Simple(), id="abc")
+        for refused in (app.queue().reload("failed", ids=id_), app.queue().flush("waiting", ids=id_)):
+            with pytest.raises(TypeError, match=r"ids is 'abc'; it must be a list of ids: \['abc'\]"):
+                await refused
+        assert await app.queue().flush("waiting", ids=[id_]) == 1
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "message"),
+    [
+        ({"max_messages": -1}, ValueError, "max_messages is -1; it must be 0 or more"),
+        ({"max_messages": 1.0}, TypeError, "max_messages is 1.0; it must be a whole number, 0 or more"),
+        ({"concurrency": 0}, ValueError, "concurrency is 0; it must be 1 or more"),
+        ({"concurrency": 2.5}, TypeError, "concurrency is 2.5; it must be a whole number, 1 or more"),
+        ({"concurrency": True}, TypeError, "concurrency is True"),
+    ],
+)
+def test_a_worker_is_not_made_with_a_wrong_number(
+    make_app: MakeApp, wrong: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        make_app().worker(**wrong)
 
 
 @pytest.mark.parametrize("limit", [-1, True, 1.5])

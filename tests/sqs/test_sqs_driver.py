@@ -2,13 +2,15 @@
 
 import asyncio
 import time
+from base64 import b64decode
 from collections.abc import Iterator
 from typing import Any
 
 import boto3  # type: ignore[import-untyped]
+import msgspec
 import pytest
 from helpers_sqs import Make, counts, ids, message, messages, pairs, receipts, take
-from meddling import Document, Meddler
+from meddling import Before, Document, Meddler, refusal
 
 from headrace.conformance.servers.moto import MotoServer
 from headrace.driver import Delivery, Driver, Settled
@@ -112,6 +114,62 @@ async def test_no_request_asks_for_more_than_there_are_free_slots(make: Make, me
     asked.clear()
     await driver.pop(23, 1)
     assert sorted(asked) == [3, 10, 10]
+
+
+# Callers who have gone.
+
+
+async def test_what_was_not_sent_when_its_push_was_given_up_is_never_sent(
+    make: Make, meddler: Meddler, prefix: str
+) -> None:
+    """Else an outage would leave as many messages as callers were told that it failed."""
+    backend = make(endpoint_url=meddler.url)
+    await backend.open()
+    driver = backend.driver(prefix)
+    await driver.push([message("first")])
+    meddler.delay = 3.0
+
+    async def push(number: int) -> None:
+        async with asyncio.timeout(0.2):
+            await (driver.delay if number % 2 else driver.push)([message(f"{number}")])
+
+    under_way = backend.requests["SendMessageBatch"]
+    pushes: list[asyncio.Task[None]] = []
+    for number in range(40):
+        pushes.append(asyncio.create_task(push(number)))
+        await asyncio.sleep(0.02)
+    outcomes = await asyncio.gather(*pushes, return_exceptions=True)
+    assert {type(each) for each in outcomes} == {TimeoutError}
+    under_way = backend.requests["SendMessageBatch"] - under_way
+    assert under_way == 4
+    meddler.delay = 0.0
+    assert await driver.push([message("last")]) == ["last"]
+    stored = await take(driver, 1 + under_way + 1)
+    assert {each.message.id for each in stored} == {"first", *(str(number) for number in range(under_way)), "last"}
+    assert await counts(driver) == {"reserved": len(stored)}
+
+
+async def test_what_is_sent_and_then_deleted_goes_on_to_its_end_though_its_caller_has_gone(
+    make: Make, meddler: Meddler, prefix: str
+) -> None:
+    backend = make(endpoint_url=meddler.url)
+    await backend.open()
+    driver = backend.driver(prefix)
+    await driver.push([message("a")])
+    (held,) = await take(driver, 1)
+    before = meddler.seen["SendMessageBatch"]
+    meddler.delay = 1.0
+    pushes = [asyncio.create_task(driver.push(messages(10))) for _ in range(4)]
+    while meddler.seen["SendMessageBatch"] < before + 4:
+        await asyncio.sleep(0.01)
+    retry = asyncio.create_task(driver.retry(pairs([held], attempt=1)))
+    await asyncio.sleep(0.1)
+    retry.cancel()
+    await asyncio.wait((retry, *pushes))
+    meddler.delay = 0.0
+    while await counts(driver) != {"waiting": 41}:
+        await asyncio.sleep(0.05)
+    assert [each.message.attempt for each in await take(driver, 41) if each.message.id == "a"] == [1]
 
 
 # Pops that end early.
@@ -304,6 +362,119 @@ async def test_a_batch_is_split_by_its_bytes_as_well_as_by_ten(make: Make, meddl
     assert list(await driver.push(sent)) == [each.id for each in sent]
     assert sorted(sizes) == [300_000, 900_000, 900_000]
     assert sorted(ids(await take(driver, 7))) == sorted(each.id for each in sent)
+
+
+#: What queues took that were made before SQS took 1 MiB.
+OLDER = 2**18
+
+
+def refuse_above(largest: int) -> Before:
+    """As SQS does for a queue that takes so many bytes; moto looks at what a batch has in all."""
+
+    def before(operation: str, request: Document) -> tuple[int, Document] | None:
+        if operation != "SendMessageBatch":
+            return None
+        sizes = [
+            len(entry["MessageBody"])
+            + sum(
+                len(name) + len("Binary") + len(b64decode(value["BinaryValue"]))
+                for name, value in entry["MessageAttributes"].items()
+            )
+            for entry in request["Entries"]
+        ]
+        if max(sizes) <= largest:
+            return None
+        refused = {"Code": "InvalidParameterValue", "Message": "too long", "SenderFault": True}
+        return 200, {"Failed": [{**refused, "Id": entry["Id"]} for entry in request["Entries"]]}
+
+    return before
+
+
+async def make_older(make: Make, meddler: Meddler, client: Any, prefix: str, largest: int = OLDER) -> SqsBackend:
+    """A backend with queues that take no more than so many bytes."""
+    for end in ("", "-failed", "-timeout"):
+        client.create_queue(QueueName=prefix[1:-1] + end, Attributes={"MaximumMessageSize": str(largest)})
+    meddler.before = refuse_above(largest)
+    backend = make(endpoint_url=meddler.url)
+    await backend.open()
+    return backend
+
+
+async def test_what_a_queue_of_an_older_limit_has_no_room_for_is_refused_at_its_push_naming_the_queue(
+    make: Make, meddler: Meddler, client: Any, prefix: str
+) -> None:
+    driver = (await make_older(make, meddler, client, prefix)).driver(prefix)
+    large, fits = message(body=b"x" * 250 * 1024), message("a", body=b"x" * 230 * 1024)
+    error, stored = await driver.push([large, fits])
+    assert stored == "a"
+    assert isinstance(error, MessageTooLarge)
+    assert error.limit == OLDER - NOTE
+    assert f"'queue {prefix[1:-1]} of SQS at" in str(error)
+    (held,) = await take(driver, 1)
+    note = make_note("E" * 256, "m" * 4096, "t" * 11264)
+    assert await driver.fail(pairs([held], note=note), "failed") == [Settled.DONE]
+    (shown,) = (await driver.peek("failed", 1)).messages
+    assert shown.note == note
+
+
+async def test_what_is_in_such_a_queue_already_is_retried_and_fails_with_the_note_that_it_has_room_for(
+    make: Make, meddler: Meddler, client: Any, prefix: str
+) -> None:
+    driver = (await make_older(make, meddler, client, prefix)).driver(prefix)
+    url = client.get_queue_url(QueueName=prefix[1:-1])["QueueUrl"]
+    client.send_message(QueueUrl=url, MessageBody="x" * 250 * 1024)
+    note = make_note("E", "m" * 4096, "t" * 11264)
+    (held,) = await take(driver, 1)
+    assert await driver.retry(pairs([held], attempt=1, note=note)) == [Settled.DONE]
+    (held,) = await take(driver, 1)
+    assert (held.message.attempt, held.message.note) == (1, msgspec.structs.replace(note, traceback=""))
+    assert await driver.fail(pairs([held], note=note), "failed") == [Settled.DONE]
+    (shown,) = (await driver.peek("failed", 1)).messages
+    assert shown.note == msgspec.structs.replace(note, traceback="")
+
+
+async def test_a_queue_for_small_messages_takes_some_though_a_note_would_not_fit(
+    make: Make, meddler: Meddler, client: Any, prefix: str
+) -> None:
+    driver = (await make_older(make, meddler, client, prefix, 1024)).driver(prefix)
+    stored, error = await driver.push([message("a"), message(body=b"x" * 600)])
+    assert stored == "a"
+    assert isinstance(error, MessageTooLarge)
+    (held,) = await take(driver, 1)
+    assert await driver.fail(pairs([held], note=make_note("E", "m" * 4096, "t")), "failed") == [Settled.DONE]
+    assert await counts(driver) == {"failed": 1}
+
+
+async def test_what_a_queue_takes_is_asked_once_and_again_when_it_has_refused(
+    make: Make, meddler: Meddler, client: Any, prefix: str
+) -> None:
+    client.create_queue(QueueName=prefix[1:-1])
+    backend = make(endpoint_url=meddler.url)
+    await backend.open()
+    driver = backend.driver(prefix)
+    await asyncio.gather(*(driver.push(messages(1)) for _ in range(5)))
+    await driver.push(messages(5))
+    assert backend.requests["GetQueueAttributes"] == 1
+    url = client.get_queue_url(QueueName=prefix[1:-1])["QueueUrl"]
+    client.set_queue_attributes(QueueUrl=url, Attributes={"MaximumMessageSize": str(OLDER)})
+    meddler.before = refuse_above(OLDER)
+    large = [message(body=b"x" * 300 * 1024)]
+    assert [type((await driver.push(large))[0]) for _ in range(2)] == [BackendError, MessageTooLarge]
+    assert backend.requests["GetQueueAttributes"] == 2
+
+
+async def test_who_may_not_look_at_a_queue_pushes_all_the_same_and_does_not_ask_again(
+    make: Make, meddler: Meddler, client: Any, prefix: str
+) -> None:
+    client.create_queue(QueueName=prefix[1:-1])
+    meddler.before = lambda operation, request: (
+        (403, refusal("AccessDenied")) if operation == "GetQueueAttributes" else None
+    )
+    backend = make(endpoint_url=meddler.url)
+    await backend.open()
+    for _ in range(2):
+        assert await backend.driver(prefix).push([message("a")]) == ["a"]
+    assert backend.requests["GetQueueAttributes"] == 1
 
 
 # Queues.

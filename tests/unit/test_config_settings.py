@@ -100,6 +100,12 @@ def test_retry_seconds_may_be_a_number_a_list_or_a_table() -> None:
     )
 
 
+def test_the_shortest_leases_and_periods_and_none_at_all_are_accepted() -> None:
+    shortest = queue(lease_seconds=0.1, stall_seconds=0.1, queue_length_seconds=0.1)
+    assert (shortest.lease_seconds, shortest.stall_seconds, shortest.queue_length_seconds) == (0.1, 0.1, 0.1)
+    assert [queue(queue_length_seconds=never).queue_length_seconds for never in (0, 0.0)] == [0, 0]
+
+
 def test_an_empty_list_of_retry_seconds_means_ten_as_in_hyperf() -> None:
     assert queue(retry_seconds=[]).retry_seconds == 10.0
 
@@ -128,8 +134,18 @@ def test_an_alias_beside_the_name_that_it_stands_for_is_refused() -> None:
             {"handle_timeout": math.inf},
             "handle_timeout: found inf; allowed: a number of seconds, 0 or more",
         ),
-        ({"lease_seconds": 0}, "lease_seconds: found 0; allowed: a number of seconds above 0"),
-        ({"stall_seconds": 10**400}, f"stall_seconds: found 1{'0' * 59}...; allowed: a number of seconds above 0"),
+        ({"push_timeout": 10**400}, f"push_timeout: found 1{'0' * 59}...; allowed: a number of seconds above 0"),
+        ({"lease_seconds": 0}, "lease_seconds: found 0; allowed: a number of seconds, 0.1 or more"),
+        ({"lease_seconds": 1e-6}, "lease_seconds: found 1e-06; allowed: a number of seconds, 0.1 or more"),
+        ({"stall_seconds": 0.05}, "stall_seconds: found 0.05; allowed: a number of seconds, 0.1 or more"),
+        (
+            {"queue_length_seconds": 0.001},
+            "queue_length_seconds: found 0.001; allowed: 0, or a number of seconds, 0.1 or more",
+        ),
+        (
+            {"queue_length_seconds": -1},
+            "queue_length_seconds: found -1; allowed: 0, or a number of seconds, 0.1 or more",
+        ),
         ({"processes": 0}, "processes: found 0; allowed: a whole number, 1 or more"),
         ({"processes": True}, "processes: found true; allowed: a whole number, 1 or more"),
         ({"processes": 1.5}, "processes: found 1.5; allowed: a whole number, 1 or more"),

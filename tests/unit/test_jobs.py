@@ -373,7 +373,20 @@ def test_retry_schedules() -> None:
     assert max(jittered) - min(jittered) > 0.25
 
 
-@pytest.mark.parametrize("delay", [-1, math.nan, math.inf, timedelta(seconds=-1)])
+@pytest.mark.parametrize(
+    "delay",
+    [
+        -1,
+        math.nan,
+        math.inf,
+        timedelta(seconds=-1),
+        pytest.param(10**400, id="10**400"),
+        pytest.param(-(10**5000), id="-10**5000"),
+        True,
+        "5",
+        datetime(2030, 1, 1, tzinfo=UTC),
+    ],
+)
 def test_a_retry_cannot_be_asked_for_in_the_past_or_never(delay: Any) -> None:
     with pytest.raises(ValueError, match="Retry: delay is"):
         Retry(delay=delay)

@@ -18,7 +18,8 @@ from headrace.driver import Backend, Capabilities
 from headrace.errors import BackendError, HeadraceError
 from headrace.imports import import_object
 from headrace.job import Job, declared_jobs
-from headrace.plans import Middleware, Plans, hint_of, load_middleware, refuse_too_long, require_declared
+from headrace.needs import hint_of, refuse_too_long, require_declared
+from headrace.plans import Middleware, Plans, load_middleware
 from headrace.printing import printable_block
 from headrace.tables import suggest
 
