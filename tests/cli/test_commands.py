@@ -504,6 +504,13 @@ def test_check_warns_of_a_backend_that_the_command_line_cannot_use(shop: Shop) -
     assert "warning  backend memory: its messages never leave the process" in done.stdout
 
 
+def test_check_warns_of_a_backends_table_that_nothing_could_use(shop: Shop) -> None:
+    shop.configure('imports = ["shop_jobs"]\n[queues.mail]\n[queues.low]\n[backends.sqlit]\npath = "other.db"\n')
+    done = shop.run("check")
+    said = "warning  backend sqlit: no queue uses it, and no backend 'sqlit' is installed; did you mean \"sqlite\"?"
+    assert said in done.stdout
+
+
 # Completion
 
 
