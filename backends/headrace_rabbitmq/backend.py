@@ -5,6 +5,8 @@ Limits that are the broker's, and that no client can lift:
 * What is in a queue goes when somebody deletes the queue. It is declared anew when it is needed.
 * RabbitMQ 3.10 notes every half second which quorum queues it has: killed before that, it has lost a queue that
   was just declared, with all that was pushed to it.
+* All of a message but its body travels in one frame, by default of 128 KiB. Three quarters of that are for headers, id
+  and name, whatever a message has of them; the rest is for the note of a failure, of which a part is kept if need be.
 * A delayed message whose next queue has no leader at the moment when it is due is sent on again after the broker's
   ``dead_letter_worker_publisher_confirm_timeout``, by default 180 s: late, and not lost.
 * A message that somebody pushes in the very moment when an idle worker stops fetching may be counted as delivered
