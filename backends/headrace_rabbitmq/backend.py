@@ -28,9 +28,10 @@ from headrace_rabbitmq.lane import Lane
 from headrace_rabbitmq.lending import LENT
 from headrace_rabbitmq.management import Management
 from headrace_rabbitmq.opened import Opened
+from headrace_rabbitmq.prefixes import Register
 from headrace_rabbitmq.settings import RabbitSettings
 from headrace_rabbitmq.thread import LoopThread
-from headrace_rabbitmq.topology import MAX_DELAY, SHORTEST, Topology
+from headrace_rabbitmq.topology import MAX_DELAY, SHORTEST
 
 #: What can be looked at without counting a delivery that somebody might be blamed for.
 _SHOWN: Final[frozenset[RestingChannel]] = frozenset({"failed", "timeout"})
@@ -67,6 +68,7 @@ class RabbitBackend(Backend):
         self._place = place
         self._settings = settings
         self._management = management
+        self._register = Register()
         self._open: Opened | None = None
         self._server_version = ""
 
@@ -102,7 +104,7 @@ class RabbitBackend(Backend):
 
     def driver(self, prefix: str, *, lease_seconds: float = 30.0) -> RabbitDriver:
         """Leases last as long as the connection: ``lease_seconds`` has no meaning here."""
-        topology = Topology(prefix)
+        topology = self._register.enter(prefix)
 
         def lane() -> tuple[LoopThread, Lane]:
             if self._open is None:
