@@ -5,6 +5,8 @@ Limits that are the broker's, and that no client can lift:
 * What is in a queue goes when somebody deletes the queue. It is declared anew when it is needed.
 * RabbitMQ 3.10 notes every half second which quorum queues it has: killed before that, it has lost a queue that
   was just declared, with all that was pushed to it.
+* All of a message but its body travels in one frame, by default of 128 KiB. Three quarters of that are for headers, id
+  and name, whatever a message has of them; the rest is for the note of a failure, of which a part is kept if need be.
 * A delayed message whose next queue has no leader at the moment when it is due is sent on again after the broker's
   ``dead_letter_worker_publisher_confirm_timeout``, by default 180 s: late, and not lost.
 * A message that somebody pushes in the very moment when an idle worker stops fetching may be counted as delivered
@@ -26,9 +28,10 @@ from headrace_rabbitmq.lane import Lane
 from headrace_rabbitmq.lending import LENT
 from headrace_rabbitmq.management import Management
 from headrace_rabbitmq.opened import Opened
+from headrace_rabbitmq.prefixes import Register
 from headrace_rabbitmq.settings import RabbitSettings
 from headrace_rabbitmq.thread import LoopThread
-from headrace_rabbitmq.topology import MAX_DELAY, SHORTEST, Topology
+from headrace_rabbitmq.topology import MAX_DELAY, SHORTEST
 
 #: What can be looked at without counting a delivery that somebody might be blamed for.
 _SHOWN: Final[frozenset[RestingChannel]] = frozenset({"failed", "timeout"})
@@ -65,6 +68,7 @@ class RabbitBackend(Backend):
         self._place = place
         self._settings = settings
         self._management = management
+        self._register = Register()
         self._open: Opened | None = None
         self._server_version = ""
 
@@ -100,7 +104,7 @@ class RabbitBackend(Backend):
 
     def driver(self, prefix: str, *, lease_seconds: float = 30.0) -> RabbitDriver:
         """Leases last as long as the connection: ``lease_seconds`` has no meaning here."""
-        topology = Topology(prefix)
+        topology = self._register.enter(prefix)
 
         def lane() -> tuple[LoopThread, Lane]:
             if self._open is None:

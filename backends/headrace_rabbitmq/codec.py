@@ -5,13 +5,16 @@ message seldom has; then the one header ``headrace`` holds it as JSON, readable 
 look into a queue. Nothing that the broker adds, as ``x-death``, is ever sent again: it would take
 a message that comes back for one that goes in circles, and drop it.
 
+All that is not body travels in one frame, which cannot be split. The broker closes the connection of whoever sends a
+larger one than was agreed on, with all that others have on their way there: so it is measured before.
+
 A message that somebody else published, without an id or with other headers, is a message all the
 same, so that core can settle it: its queue goes on.
 """
 
 import hashlib
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Final, NamedTuple
 
 import msgspec
@@ -19,6 +22,7 @@ from aiormq.abc import DeliveredMessage
 from msgspec import Meta
 from pamqp.commands import Basic
 from pamqp.common import FieldTable
+from pamqp.header import ContentHeader
 
 from headrace.driver import NO_HEADERS, Message, Note
 
@@ -34,6 +38,21 @@ _PERSISTENT: Final = 2
 
 #: Bytes of the protocol's short strings, which properties are.
 _SHORT: Final = 255
+
+#: Bytes at most of a message's header beside the text in it: the frame's numbers and flags, the table with the name of
+#: its one entry, the delivery mode, and id and job name with a byte each for their lengths.
+_BESIDE: Final = 14 + 18 + 1 + 2 * (1 + _SHORT)
+
+#: Bytes of the longest character: what is short even if all of it are such is not measured.
+_LONGEST_CHARACTER: Final = 4
+
+#: What part of the largest header new messages leave free, for the note and the counts that they get later. Of
+#: RabbitMQ's own 128 KiB these are 32 KiB, twice the longest note: for a text in which each second character is
+#: escaped. Of a note with more of them a part is kept.
+_FREE: Final = 4
+
+#: What stands for the part of a note that is left out.
+_LEFT_OUT: Final = "..."
 
 
 Count = Annotated[int, Meta(ge=0)]
@@ -87,6 +106,50 @@ def properties(message: Message, deliveries: int = 0, due: float | None = None) 
         headers: FieldTable = {_HEADER: _encoder.encode(more).decode()}
         found.headers = headers
     return found
+
+
+def properties_within(
+    largest: int, message: Message, deliveries: int = 0, due: float | None = None
+) -> Basic.Properties:
+    """As `properties`, with as much of the note as a header of so many bytes has room for.
+
+    Without any note it may still be larger, as what others have sent.
+    """
+    found = properties(message, deliveries, due)
+    if message.note is not None and not fits(found, largest):
+        for note in _shorter(message.note):
+            found = properties(msgspec.structs.replace(message, note=note), deliveries, due)
+            if fits(found, largest):
+                break
+    return found
+
+
+def _shorter(note: Note) -> Iterator[Note | None]:
+    """Less and less of a note: first of its traceback, whose end tells most, then of its message; none at last."""
+    trace, text = note.traceback, note.message
+    while trace:
+        trace = trace[(len(trace) + 1) // 2 :]
+        yield msgspec.structs.replace(note, traceback=_LEFT_OUT + trace)
+    while text:
+        text = text[: len(text) // 2]
+        yield msgspec.structs.replace(note, traceback=_LEFT_OUT, message=text + _LEFT_OUT)
+    yield None
+
+
+def largest_new(largest: int) -> int:
+    """Bytes of a new message's header at most, where headers have at most ``largest``."""
+    return largest - largest // _FREE
+
+
+def fits(found: Basic.Properties, largest: int) -> bool:
+    """Whether the header is of at most so many bytes. Exact, and measured only where that is not plain."""
+    text = str(found.headers[_HEADER]) if found.headers else ""
+    return _BESIDE + len(text) * _LONGEST_CHARACTER <= largest or header_size(found) <= largest
+
+
+def header_size(found: Basic.Properties) -> int:
+    """Bytes of the header that goes before a body, but for what every frame has around it."""
+    return len(ContentHeader(properties=found).marshal())
 
 
 def received(delivered: DeliveredMessage) -> tuple[Message, int]:

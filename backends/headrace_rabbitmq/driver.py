@@ -25,7 +25,7 @@ class RabbitDriver(Driver):
 
     async def push(self, messages: Sequence[Message]) -> list[str | BackendError]:
         thread, lane = self._lane()
-        errors = await thread.call(lane.publisher.store(messages))
+        errors = await thread.call(lane.publisher.store(messages, is_new=True))
         return [each.id if error is None else error for each, error in zip(messages, errors, strict=True)]
 
     async def delay(self, messages: Sequence[Message]) -> list[str | BackendError]:

@@ -16,6 +16,9 @@ broker, and counted (seen on 3.10). So a consumer is cancelled when its credit i
 up, with no ack on its way that would give it more; or when nothing waits, and nothing is on its
 way from this process. Only what another process pushes in that very moment may have a delivery
 counted that nobody saw.
+
+The broker can lose a consumer and say nothing: that of a queue which somebody deleted while its process was down, and
+which was made anew (seen on 3.10). So one that has credit, and in a second is not given what is ready, is replaced.
 """
 
 import asyncio
@@ -182,9 +185,11 @@ class Feed:
 
         async def look_now() -> None:
             hold = await self._open()
+            began = time.monotonic()
             ready = await self._catch_up(hold, lambda: bool(self.buffer))
             if ready and not self.buffer:
-                await self._change(hold, self._credit(min(limit, ready)))
+                is_lost = time.monotonic() - began > _CATCH_UP
+                await self._change(hold, self._credit(min(limit, ready)), is_lost=is_lost)
                 await self._catch_up(hold, lambda: bool(self.buffer))
 
         async with self._changing:
@@ -266,15 +271,16 @@ class Feed:
         self._opened = time.monotonic()
         return hold
 
-    async def _change(self, hold: Hold, prefetch: int, *, patience: float = 0.0) -> None:
+    async def _change(self, hold: Hold, prefetch: int, *, patience: float = 0.0, is_lost: bool = False) -> None:
         """Have a consumer with so much credit, unless the one that there is has some again. Raises `BackendError`.
 
         ``patience``: seconds for it to use up what it has. Whoever acks as fast as it is given would keep a little
-        credit for ever, and wait for the broker after every few messages.
+        credit for ever, and wait for the broker after every few messages. ``is_lost``: what it has is of no use. Then
+        only the consumer ends, and not the channel with all that is held: a broker may be just slow.
         """
         async with hold.without_acks():  # a message that one of those sends for would be on its way
             await self._use_up(patience)
-            if self._consumer is not None and self._consumer.credit > 0:
+            if self._consumer is not None and self._consumer.credit > 0 and not is_lost:
                 return
             await self._cancel(hold)
         self._consumers += 1

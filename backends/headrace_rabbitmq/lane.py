@@ -56,7 +56,7 @@ class Lane:
 
     async def store(self, messages: Sequence[Message], channel: RestingChannel) -> list[BackendError | None]:
         """Publish messages to a resting channel; what kept each from being stored."""
-        return await self.publisher.store(messages, self._queue(channel))
+        return await self.publisher.store(messages, self._queue(channel), is_new=True)
 
     async def lend(self, channel: Channel, limit: int) -> list[Delivery]:
         return await self._lending.lend(channel, limit)

@@ -6,9 +6,11 @@ import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Final
 
+import msgspec
+
 from headrace.driver import Message
-from headrace.errors import BackendError, BackendUnavailable
-from headrace_rabbitmq.codec import Parcel, properties
+from headrace.errors import BackendError, BackendUnavailable, MessageTooLarge
+from headrace_rabbitmq.codec import Parcel, fits, header_size, largest_new, properties, properties_within
 from headrace_rabbitmq.connections.channel import Outcome, PublishChannel
 from headrace_rabbitmq.connections.link import Link
 from headrace_rabbitmq.desk import Declared
@@ -50,19 +52,44 @@ class Publisher:
         self._may_begin = asyncio.Event()
         self._may_begin.set()
 
-    def parcel(self, message: Message, queue: str = "", deliveries: int = 0) -> Parcel:
+    async def store(
+        self,
+        messages: Sequence[Message],
+        queue: str = "",
+        *,
+        deliveries: Sequence[int] | None = None,
+        is_new: bool = False,
+    ) -> list[BackendError | None]:
+        """Publish messages, to a queue or each by its delay, and for each tell what went wrong.
+
+        ``deliveries``: of each that ended unsettled. ``is_new``: they were not here before, and have to leave room for
+        what they get later. One that is too large is not sent; of a note that is, a part. Raises `BackendError` if
+        nothing of what could be sent was sent, or has an answer.
+        """
+        largest = await self._link.largest_header()
+        counts = deliveries or [0] * len(messages)
+        made = [self._parcel(each, queue, count, largest, is_new) for each, count in zip(messages, counts, strict=True)]
+        sent = iter(await self._send([each for each in made if isinstance(each, Parcel)]))
+        return [next(sent) if isinstance(each, Parcel) else each for each in made]
+
+    def _parcel(
+        self, message: Message, queue: str, deliveries: int, largest: int, is_new: bool
+    ) -> Parcel | MessageTooLarge:
         """A message for a queue, or else for ``waiting`` or the level where its delay begins."""
-        if queue or not message.delay:
-            return Parcel("", queue or self._topology.waiting, 0, properties(message, deliveries), message.body)
-        found = properties(message, deliveries, time.time() + message.delay)
-        level = highest_level(message.delay)
-        return Parcel(self._topology.level(level), routing_key(message.delay), level, found, message.body)
+        exchange, key, level, until = "", queue or self._topology.waiting, 0, None
+        if message.delay and not queue:
+            level, key, until = highest_level(message.delay), routing_key(message.delay), time.time() + message.delay
+            exchange = self._topology.level(level)
+        found = counted = properties_within(largest, message, deliveries, until)
+        if is_new:
+            largest = largest_new(largest)
+            if message.note is not None:
+                counted = properties(msgspec.structs.replace(message, note=None), deliveries, until)
+        if not fits(counted, largest):
+            return MessageTooLarge(str(self._link.place), header_size(counted), largest, "a message header")
+        return Parcel(exchange, key, level, found, message.body)
 
-    async def store(self, messages: Sequence[Message], queue: str = "") -> list[BackendError | None]:
-        """Publish messages, to a queue or each by its delay. As `send`."""
-        return await self.send([self.parcel(each, queue) for each in messages])
-
-    async def send(self, parcels: Sequence[Parcel]) -> list[BackendError | None]:
+    async def _send(self, parcels: Sequence[Parcel]) -> list[BackendError | None]:
         """Publish, and for each tell what went wrong. Raises `BackendError` if nothing was sent, or has an answer."""
         results: list[BackendError | None] = []
         for window in _windows(parcels):
@@ -171,6 +198,8 @@ class Publisher:
 
 
 def _windows(parcels: Sequence[Parcel]) -> Iterator[Sequence[Parcel]]:
+    if not parcels:
+        return
     start = size = 0
     for at, parcel in enumerate(parcels):
         size += len(parcel.body)

@@ -83,6 +83,11 @@ class Topology:
         """The name of a level's exchange, and of its queue."""
         return f"{self.waiting}.delay.{number:02}"
 
+    def names(self) -> Iterator[str]:
+        """The names of all queues that there are or may come to be; exchanges have some of them, too."""
+        yield from (self.waiting, self.failed, self.timeout)
+        yield from map(self.level, range(LOWEST, HIGHEST + 1))
+
     def arguments(self, queue: str) -> dict[str, Any]:
         """The arguments of ``waiting``, ``failed`` or ``timeout``."""
         arguments: dict[str, Any] = {

@@ -75,13 +75,10 @@ class Unpopped:
         claimed = [each for each in taken if each.receipt.claim()]
         if not claimed:
             return
-        parcels = []
-        for each in claimed:
-            message, deliveries = received(each.message)
-            parcels.append(publisher.parcel(message, deliveries=deliveries))
+        messages, deliveries = zip(*(received(each.message) for each in claimed), strict=True)
         stored: set[Receipt] = set()
         try:
-            results = await publisher.send(parcels)
+            results = await publisher.store(messages, deliveries=deliveries)
             stored = {each.receipt for each, result in zip(claimed, results, strict=True) if result is None}
         except BackendError:
             pass

@@ -66,12 +66,15 @@ class BackendUnavailable(BackendError):
 
 
 class MessageTooLarge(BackendError):
-    """A message is larger than the backend takes. Nothing of it was sent."""
+    """A message is larger than the backend takes. Nothing of it was sent.
 
-    def __init__(self, backend: str, size: int, limit: int) -> None:
+    ``size`` and ``limit`` are bytes, of ``what`` is too large: the message, or a part of it with a limit of its own.
+    """
+
+    def __init__(self, backend: str, size: int, limit: int, what: str = "a message") -> None:
         self.size = size
         self.limit = limit
-        super().__init__(f"a message of {size} bytes is over the {limit} bytes that {backend!r} takes")
+        super().__init__(f"{what} of {size} bytes is over the {limit} bytes that {backend!r} takes")
 
 
 class PushFailed(BackendError):

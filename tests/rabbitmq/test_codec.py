@@ -1,5 +1,6 @@
 """Messages as AMQP carries them."""
 
+import msgspec
 import pytest
 from aiormq.abc import DeliveredMessage
 from pamqp.commands import Basic
@@ -7,7 +8,7 @@ from pamqp.common import FieldTable
 from pamqp.header import ContentHeader
 
 from headrace.driver import Message, Note
-from headrace_rabbitmq.codec import properties, received
+from headrace_rabbitmq.codec import fits, header_size, properties, properties_within, received
 
 NOTE = Note("ValueError", "no", "Traceback ...", 1.5)
 
@@ -35,6 +36,33 @@ def test_a_message_comes_back_as_it_was_sent(sent: Message) -> None:
 
 def test_what_most_messages_do_not_have_costs_them_nothing() -> None:
     assert properties(Message(id="a", name="Job", body=b"{}")).headers is None
+
+
+@pytest.mark.parametrize("text", ["x" * 30_000, "\N{SNOWMAN}" * 10_000, "\0" * 5000])
+def test_whether_a_header_fits_is_told_to_the_byte(text: str) -> None:
+    found = properties(Message(id="a", name="Job", body=b"{}", headers={"k": text}))
+    size = header_size(found)
+    assert size > 30_000
+    assert fits(found, size) and not fits(found, size - 1)
+
+
+def test_a_note_gets_shorter_from_the_start_of_its_traceback_to_the_end_of_its_message() -> None:
+    note = Note("ValueError", "no such user", "\n".join(map(str, range(2000))), 1.5)
+    sent = Message(id="a", name="Job", body=b"{}", headers={"k": "ü"}, note=note)
+    whole = header_size(properties(sent))
+    assert properties_within(whole, sent) == properties(sent)
+    kept: list[Note | None] = []
+    for largest in range(whole - 1, 100, -100):
+        found = properties_within(largest, sent)
+        assert fits(found, largest)
+        message, _ = received(delivered(found))
+        assert msgspec.structs.replace(message, note=None) == msgspec.structs.replace(sent, note=None)
+        kept.append(message.note)
+    assert kept[0] is not None and kept[0].message == note.message and kept[0].traceback.endswith("1998\n1999")
+    assert kept[-1] is None
+    sizes = [len(each.traceback) + len(each.message) if each else 0 for each in kept]
+    assert sizes == sorted(sizes, reverse=True)
+    assert any(each and each.message == note.message and each.traceback.endswith("9") for each in kept)
 
 
 def test_a_delay_is_no_part_of_the_message() -> None:

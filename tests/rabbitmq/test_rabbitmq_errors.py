@@ -10,7 +10,7 @@ from typing import Any
 import aio_pika
 import pytest
 from helpers_rabbitmq import Make, eventually, push_when_back, stored, take
-from words import ids, message, messages, receipts
+from words import counts, ids, message, messages, receipts
 
 from headrace.conformance.servers.process import TlsFiles, free_port
 from headrace.conformance.servers.proxy import Proxy
@@ -326,3 +326,34 @@ async def test_the_management_plugin_tells_what_is_reserved_how_queues_were_decl
         assert "hunter2" not in said
         await wrong.close()
         await backend.close()
+
+
+async def test_a_consumer_that_the_broker_lost_without_a_word_is_replaced(make: Make) -> None:
+    """One of its own, as what the broker does for all queues of a node may not survive this."""
+    with RabbitServer() as server:
+        worker, producer = make(server.url), make(server.url)
+        await worker.open()
+        driver = worker.driver("{mail}")
+        await driver.push([message("a")])
+        (held,) = await take(driver, 1)
+        waiting = asyncio.create_task(driver.pop(5, 60))  # has the consumer go on
+        await asyncio.sleep(0.5)
+        server.evaluate(
+            '{ok, Queue} = rabbit_amqqueue:lookup(rabbit_misc:r(<<"/">>, queue, <<"{mail}">>)), '
+            "{Name, _} = amqqueue:get_pid(Queue), "
+            "ra:stop_server(quorum_queues, {Name, node()}), "
+            'rabbit_amqqueue:delete(Queue, false, false, <<"operator">>)'
+        )
+        await producer.open()
+        await producer.driver("{mail}").push([message("b")])
+        at_once = await driver.pop(5, 0)
+        if not at_once:
+            at_once = await asyncio.wait_for(waiting, 5)
+        assert ids(at_once) == ["b"]
+        assert list(await driver.ack(receipts(at_once))) == [Settled.DONE]
+        await eventually(lambda: counts(driver), {})
+        assert list(await driver.ack([held.receipt])) == [Settled.DONE]  # what is held of others need not end
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        for backend in (worker, producer):
+            await backend.close()

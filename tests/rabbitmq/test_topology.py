@@ -3,6 +3,7 @@
 import re
 
 import pytest
+from helpers_rabbitmq import build
 from pamqp import commands
 
 from headrace.errors import ConfigError
@@ -121,6 +122,39 @@ def test_the_broker_never_drops_a_message_by_itself() -> None:
 def test_a_prefix_that_rabbitmq_does_not_take_is_refused(prefix: str) -> None:
     with pytest.raises(ConfigError, match="RabbitMQ"):
         Topology(prefix)
+
+
+@pytest.mark.parametrize("suffix", [".failed", ".timeout", ".delay.03", ".delay.34"])
+@pytest.mark.parametrize("is_longer_first", [False, True])
+def test_of_two_prefixes_that_share_a_name_in_the_broker_the_second_is_refused(
+    suffix: str, is_longer_first: bool
+) -> None:
+    backend = build("amqp://127.0.0.1")
+    first, second = ("mail" + suffix, "mail") if is_longer_first else ("mail", "mail" + suffix)
+    backend.driver(first)
+    with pytest.raises(ConfigError) as raised:
+        backend.driver(second)
+    for words in (f"{first!r}", f"{second!r}", f"queue {'mail' + suffix!r}", "change one of them"):
+        assert words in str(raised.value)
+    backend.driver(first)
+    backend.driver("{mail}")
+
+
+def test_prefixes_that_only_look_alike_are_taken() -> None:
+    backend = build("amqp://127.0.0.1")
+    for prefix in ("mail", "{mail}", "{mail}2", "mail.", "mail.fail", "mail.delay", "mail.delay.3", "mail.delay.35"):
+        backend.driver(prefix)
+        backend.driver(prefix)
+
+
+def test_whatever_is_declared_has_one_of_the_names_that_are_kept_from_others() -> None:
+    topology = Topology("{mail}")
+    frames = [frame for level in range(LOWEST, HIGHEST + 1) for frame in topology.declare_level(level)]
+    frames += [*topology.declare_waiting(), topology.declare(topology.failed), topology.declare(topology.timeout)]
+    declared = {frame.queue for frame in frames if isinstance(frame, commands.Queue.Declare)}
+    exchanges = {frame.exchange for frame in frames if isinstance(frame, commands.Exchange.Declare)}
+    assert declared == set(topology.names())
+    assert exchanges < declared
 
 
 def test_names_may_have_any_character() -> None:

@@ -27,6 +27,9 @@ from headrace_rabbitmq.frames import Publish
 #: Bytes that are written at once, and then waited for: the broker's reading sets the pace.
 _WRITE: Final = 256 * 1024
 
+#: Bytes of a frame, by RabbitMQ's default, where the broker sets no limit: aiormq would take that for no bytes at all.
+_FRAME: Final = 128 * 1024
+
 #: How the broker closes a channel on which something was sent to an exchange that is not there.
 _NOT_FOUND: Final = 404
 
@@ -53,6 +56,11 @@ async def open_channel(connection: Connection, make: Callable[[Connection, int],
     return channel
 
 
+def largest_content(connection: Connection) -> int:
+    """Bytes of a frame on this connection, but for what every frame has around it."""
+    return (connection.connection_tune.frame_max or _FRAME) - Channel.CONTENT_FRAME_SIZE
+
+
 class BatchChannel(Channel):
     """A channel that writes prepared bytes."""
 
@@ -60,6 +68,7 @@ class BatchChannel(Channel):
         # No bound on the frames that have come in and are not looked at: prefetch and confirms bound them, and
         # the connection's reader need not stop for each.
         super().__init__(connection, number, publisher_confirms=publisher_confirms, frame_buffer=None)
+        self.max_content_size = largest_content(connection)
 
     async def write(self, payload: bytes) -> None:
         """Send, and wait until the socket has taken it. Raises what aiormq raises if the channel is closed.

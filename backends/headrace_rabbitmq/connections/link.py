@@ -23,7 +23,7 @@ from yarl import URL
 
 from headrace.errors import BackendError, BackendUnavailable
 from headrace.tls import context
-from headrace_rabbitmq.connections.channel import AnyChannel, open_channel
+from headrace_rabbitmq.connections.channel import AnyChannel, largest_content, open_channel
 from headrace_rabbitmq.connections.lenient import UNREADABLE, LenientTransport
 from headrace_rabbitmq.connections.place import Place
 from headrace_rabbitmq.connections.tls import trouble
@@ -108,6 +108,10 @@ class Link:
             self._connecting = asyncio.create_task(self._connect())
             self._connecting.add_done_callback(self._connected)
         return await asyncio.shield(self._connecting)
+
+    async def largest_header(self) -> int:
+        """Bytes of what goes before a body, which no frame may exceed. Raises `BackendError`."""
+        return largest_content(await self.connection())
 
     def _connected(self, task: "asyncio.Task[Connection]") -> None:
         self._connecting = None
