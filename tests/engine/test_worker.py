@@ -215,6 +215,71 @@ async def test_a_second_stop_ends_at_once(make_app: MakeApp) -> None:
         assert await counts(app) == {"waiting": 1}
 
 
+class FailsDeaf(Job):
+    """Its ``failed`` ignores its cancellation until the gate is opened."""
+
+    async def handle(self) -> None:
+        raise ValueError
+
+    async def failed(self, error: Exception) -> None:
+        started.append("failed")
+        while not gate.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await gate.wait()
+        started.append("ended")
+
+
+async def test_a_second_stop_does_not_wait_for_what_ignores_its_cancellation(
+    make_app: MakeApp, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with make_app(shutdown_timeout=60) as app:
+        await app.queue().push(FailsDeaf())
+        worker = app.worker()
+        running = asyncio.create_task(worker.run())
+        await until(lambda: started)
+        worker.stop()
+        worker.stop()
+        await asyncio.wait((running,), timeout=15)
+        ended = running.done()
+        gate.set()
+        assert ended
+        await running
+        await until(lambda: started == ["failed", "ended"])
+        assert await counts(app) == {"failed": 1}
+    (left,) = [each.getMessage() for each in caplog.records if "left behind" in each.getMessage()]
+    assert left.startswith("failed() of FailsDeaf ")
+
+
+class Overrunning(Job, handle_timeout=0.05):
+    """Goes on past its timeout; cancelled, it may return as if it had come to its end."""
+
+    returns: bool
+
+    async def handle(self) -> None:
+        try:
+            await gate.wait()
+        except asyncio.CancelledError:
+            if not self.returns:
+                raise
+
+
+@pytest.mark.parametrize("returns", [False, True], ids=["cancelled", "returns"])
+async def test_a_handler_past_its_timeout_that_the_stop_ends_has_not_failed(
+    make_app: MakeApp, record: Any, caplog: pytest.LogCaptureFixture, returns: bool
+) -> None:
+    async with make_app(top={"listeners": ["log"]}, shutdown_timeout=0.05) as app:
+        seen = record(app)
+        await app.queue().push(Overrunning(returns=returns))
+        worker = app.worker()
+        running = asyncio.create_task(worker.run())
+        await until(lambda: seen.of(TimeoutHandle))
+        await stop(worker, running)
+        assert await counts(app) == {"timeout": 1}
+    assert not seen.of(FailedHandle)
+    assert [each.late for each in seen.of(AfterHandle)] == [True] * returns
+    assert "raised after its timeout" not in caplog.text
+
+
 async def test_cancelling_run_stops_gracefully(make_app: MakeApp) -> None:
     app = make_app(shutdown_timeout=0.05)
     async with app:
