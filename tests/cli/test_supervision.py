@@ -332,3 +332,62 @@ def test_a_lifespan_that_fails_at_first_is_tried_again(shop: Shop) -> None:
     until(lambda: "started" in shop.log, "it works")
     worker.send_signal(signal.SIGTERM)
     assert worker.wait(20) == 0
+
+
+NEVER_ENDS = """
+
+import time
+from contextlib import asynccontextmanager
+
+
+class Deaf(Job, queue="low", handle_timeout=0.05):
+    async def handle(self):
+        note("overruns")
+        while True:
+            try:
+                await asyncio.sleep(3600)
+            except BaseException:
+                pass
+
+
+class Stuck(Job, queue="low", handle_timeout=0.05):
+    def handle(self):
+        note("overruns")
+        time.sleep(3600)
+
+
+@asynccontextmanager
+async def lifespan():
+    yield
+    raise RuntimeError("the lifespan's exit failed")
+"""
+
+
+def test_a_handler_that_ignores_its_cancellation_for_ever_does_not_keep_its_process(shop: Shop) -> None:
+    (shop.folder / "shop_jobs.py").write_text(JOBS + NEVER_ENDS)
+    shop.configure(CONFIG.replace("shutdown_timeout = 5", "shutdown_timeout = 0.1"))
+    with serving(shop, "low"):
+        shop.store("Deaf", {}, queue="low")
+        until(lambda: shop.words == ["overruns"], "it runs")
+        shop.store("Send", {"user_id": 1}, queue="low")
+        until(lambda: shop.words[-1] == "sent 1", "another process has the place")
+        until(lambda: shop.processes() == [shop.record[-1][0]], "the first one is gone")
+    assert shop.record[0][0] != shop.record[1][0]
+    assert "ended with exit status" not in shop.log
+    assert shop.counts("low") == {"timeout": 1}
+
+
+def test_a_thread_that_never_ends_does_not_keep_a_process_whose_lifespan_raises_in_the_end(shop: Shop) -> None:
+    (shop.folder / "shop_jobs.py").write_text(JOBS + NEVER_ENDS)
+    shop.configure(
+        'lifespan = "shop_jobs:lifespan"\n' + CONFIG.replace("shutdown_timeout = 5", "shutdown_timeout = 0.1")
+    )
+    with serving(shop, "low"):
+        shop.store("Stuck", {}, queue="low")
+        until(lambda: shop.words == ["overruns"], "it runs")
+        shop.store("Send", {"user_id": 1}, queue="low")
+        until(lambda: shop.words[-1] == "sent 1", "another process has the place")
+    assert shop.record[0][0] != shop.record[1][0]
+    assert f"process {shop.record[0][0]} (low) ended with exit status 1" in shop.log
+    assert "the lifespan's exit failed" in shop.log
+    assert shop.counts("low") == {"timeout": 1}
