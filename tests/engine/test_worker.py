@@ -570,8 +570,12 @@ async def test_a_stale_delivery_writes_nothing_and_is_told(make_app: MakeApp, re
 
 POISON = """
 import os
+import time
 from pathlib import Path
 from headrace import Job, current
+
+if "HANG_IN_CHILD" in os.environ:
+    time.sleep(3600)
 
 class Poison(Job):
     folder: str
@@ -648,6 +652,45 @@ async def test_a_suspect_that_raises_is_retried_as_usual(suspects: Any, tmp_path
     assert listed.message.attempt == 1
     assert listed.message.note.type == "ValueError"
     assert "from the child" in listed.message.note.traceback
+
+
+async def test_a_suspect_whose_child_never_gets_as_far_as_its_job_runs_in_the_worker(
+    suspects: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    app, jobs = suspects
+    monkeypatch.setenv("HANG_IN_CHILD", "1")
+    monkeypatch.setattr("headrace.suspects.START_SECONDS", 0.5)
+    async with app:
+        await suspect(app, jobs.Isolated(folder=str(tmp_path)), deaths=3)
+        async with asyncio.timeout(30):
+            await app.worker().run(until_empty=True)
+        assert await counts(app) == {}
+    assert (tmp_path / "pid").read_text().split()[0] == str(os.getpid())
+    assert "it had not got as far as the job within 0.5 s" in caplog.text
+
+
+SLOW_CHILD = """\
+#!/bin/sh
+echo '{"kind": "started"}' >/dev/fd/$HEADRACE_SUSPECT_REPORTS
+sleep 2
+echo '{"kind": "done"}' >/dev/fd/$HEADRACE_SUSPECT_REPORTS
+"""
+
+
+async def test_a_suspect_that_has_started_may_run_for_longer_than_its_start_may_take(
+    suspects: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app, jobs = suspects
+    (tmp_path / "child").write_text(SLOW_CHILD)
+    (tmp_path / "child").chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "child"))
+    monkeypatch.setattr("headrace.suspects.START_SECONDS", 1.0)
+    async with app:
+        await suspect(app, jobs.Isolated(folder=str(tmp_path)), deaths=3)
+        await app.worker().run(until_empty=True)
+        assert await counts(app) == {}
+    # The child has said that it was done, and the worker has not run it again.
+    assert not (tmp_path / "pid").exists()
 
 
 async def test_a_suspect_of_a_config_in_code_runs_with_nothing_else_in_flight(make_app: MakeApp) -> None:
