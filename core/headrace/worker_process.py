@@ -21,7 +21,7 @@ import msgspec
 from headrace.app import Headrace
 from headrace.errors import BackendError, CapabilityError, ConfigError, HeadraceError, JobError
 from headrace.logs import log_to_stderr, log_what_nobody_catches
-from headrace.orders import DRAIN, GO, HURRY, STOP_SECONDS, Ending, Farewell, LastTaken, Order, Ready, Sign
+from headrace.orders import DRAIN, GO, HURRY, STOP_SECONDS, Ending, Farewell, LastTaken, Order, Ready, Sign, Starting
 from headrace.stalls import LOOK_SECONDS
 from headrace.stopping import end_tasks
 from headrace.worker import Worker
@@ -31,6 +31,9 @@ logger = logging.getLogger("headrace")
 #: Seconds that a process has, once its worker has ended, for what is left of the application: tasks
 #: to be cancelled, threads, exit hooks. A handler that never returns would keep it for ever.
 LEAVE_SECONDS: Final = 3.0
+#: Seconds between two reports of what a process does that is not ready. They cost next to nothing, and a start is
+#: short.
+_START_LOOK_SECONDS: Final = 1.0
 #: Characters of the longest problem that is told: it must fit into a socket's buffer, since nobody reads yet.
 _LONGEST_PROBLEM: Final = 4 * 1024
 
@@ -48,6 +51,7 @@ def main(arguments: list[str]) -> int:
         worker = _ProcessWorker(Headrace.load(order.config), order, line)
     except Exception as error:
         return _leave(line, _farewell_after(error, at_work=False))
+    _in_thread(worker.tell_start)
     return asyncio.run(_work(worker, order, watch, line))
 
 
@@ -97,6 +101,26 @@ class _ProcessWorker(Worker):
             asyncio.get_running_loop().add_signal_handler(number, self.hear, b"")
         return await super().run(until_empty=until_empty)
 
+    def tell_start(self) -> None:
+        """Say every few seconds what this one does until it is ready, which may be to block the event loop."""
+        while not self.is_ready:
+            self._mention(self._start())
+            time.sleep(_START_LOOK_SECONDS)
+
+    def _start(self) -> Starting:
+        """What is to be known of a start that does not come to its end."""
+        if not self.consumers:
+            return Starting("imports its jobs and plugins")
+        # In this order they are opened; the driver is what one has then.
+        for consumer in self.consumers:
+            if not hasattr(consumer, "driver"):
+                backend = consumer.settings.backend
+                if consumer.pops.error is None:
+                    return Starting(f"opens the backend {backend!r}")
+                return Starting(f"waits for the backend {backend!r}", waits=True)
+        lifespan = self.app.config.lifespan
+        return Starting("checks its jobs" if lifespan is None else f"is in the lifespan {lifespan}")
+
     async def until_wanted(self) -> None:
         self.is_ready = True
         # What this one has taken to get ready, twice as long to be safe, and what a sign may be late.
@@ -115,7 +139,7 @@ class _ProcessWorker(Worker):
     def started_last(self) -> None:
         self._mention(LastTaken())
 
-    def _mention(self, report: Sign | LastTaken) -> None:
+    def _mention(self, report: Starting | Sign | LastTaken) -> None:
         """As `_say`, but a parent that does not read holds up neither the leases nor the jobs."""
         with contextlib.suppress(OSError):
             self._line.send(_line_of(report), socket.MSG_DONTWAIT)
@@ -217,7 +241,7 @@ def _say(line: socket.socket, report: Ready | Farewell) -> None:
         line.sendall(_line_of(report))
 
 
-def _line_of(report: Ready | Sign | LastTaken | Farewell) -> bytes:
+def _line_of(report: Starting | Ready | Sign | LastTaken | Farewell) -> bytes:
     return msgspec.json.encode(report) + b"\n"
 
 
