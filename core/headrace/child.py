@@ -18,9 +18,9 @@ from typing import Final, Literal
 
 import msgspec
 
-from headrace.orders import DRAIN, GO, Farewell, LastTaken, Order, Ready, Sign
+from headrace.orders import DRAIN, GO, Farewell, LastTaken, Order, Ready, Sign, Starting
 
-_reports: Final = msgspec.json.Decoder(Ready | Sign | LastTaken | Farewell)
+_reports: Final = msgspec.json.Decoder(Starting | Ready | Sign | LastTaken | Farewell)
 
 #: What a process does. ``waiting``: it is ready, and has to wait for its turn.
 State = Literal["starting", "waiting", "working", "stalled", "draining"]
@@ -39,10 +39,14 @@ class Child:
         self.last_taken = asyncio.Event()  #: it has
         self.stalled = asyncio.Event()  #: set while it is
         self.problem = ""  #: what is wrong, while it is
+        self.doing = "has not said what it does"  #: while it starts
+        self.late = False  #: its start takes so long that this was told
+        self.start_seconds: float | None = None  #: how long its start took, without what it waited for its backend
         self.farewell: Farewell | None = None  #: once it has ended; ``None`` then: it crashed
         self.turned: float | None = None  #: when its event loop turned, as far as is known; ``None`` before `GO`
         self.news: Callable[[], None] = _nobody  #: called when its state may have changed
         self._draining = False
+        self._held_up = self.started  #: when it was last known to wait for its backend
         self._line = line
         self._said = bytearray()
         asyncio.get_running_loop().add_reader(line, self._hear)
@@ -88,6 +92,11 @@ class Child:
         if not self.ready.is_set():
             return "starting"
         return "waiting" if self.turned is None else "working"
+
+    @property
+    def starting_for(self) -> float | None:
+        """Seconds that its start takes by now, reckoned anew while it waits for its backend; ``None`` once ready."""
+        return None if self.ready.is_set() else time.monotonic() - self._held_up
 
     @property
     def silent(self) -> float | None:
@@ -146,9 +155,15 @@ class Child:
             with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError):
                 self._heed(_reports.decode(line))
 
-    def _heed(self, report: Ready | Sign | LastTaken | Farewell) -> None:
+    def _heed(self, report: Starting | Ready | Sign | LastTaken | Farewell) -> None:
         match report:
+            case Starting():
+                self.doing = report.doing
+                if report.waits:
+                    self._held_up = time.monotonic()
+                return  # its state is the same
             case Ready():
+                self.start_seconds = self.starting_for
                 self.ready.set()
                 if self.turned is not None:
                     # It was told to go before, and begins only now.

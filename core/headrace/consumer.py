@@ -254,7 +254,9 @@ class QueueConsumer:
         seconds = time.monotonic() - execution.started
         if execution.settling:
             # Its message was moved while it ran: to `timeout`, or back when the worker stopped.
-            if execution.timed_out and execution.cancelled_for is None:
+            # What the stop raised in one past its timeout is not told: it is no failure of the handler.
+            ended_itself = execution.cancelled_for is None or error is None or isinstance(error, Drop)
+            if execution.timed_out and ended_itself:
                 self._ended_late(execution, error, seconds)
         elif execution.cancelled_for == "stop" and error is not None and not isinstance(error, Drop):
             # Whatever its cleaning up raised: it was the stop that ended it.

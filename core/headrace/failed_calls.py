@@ -33,7 +33,8 @@ class FailedCalls:
         """Call ``failed`` of a delivery's job, as part of its run; what it raises is logged."""
         context = contextvars.Context()
         context.run(set_current, execution)
-        task = self._loop.create_task(self._call(execution.job, error), context=context)
+        name = f"failed() of {execution.message.name} {execution.id}"
+        task = self._loop.create_task(self._call(execution.job, error), context=context, name=name)
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
 

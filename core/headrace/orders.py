@@ -2,8 +2,8 @@
 
 They are tied by a socket pair, the *line*, of which each holds one end. When the parent is
 gone, by ``kill -9`` too, its end closes, and the child stops as if told to. Down the line go
-single bytes, `GO`, `DRAIN` and `HURRY`; up go JSON lines: one `Ready`, a `Sign` of life every few seconds,
-and in the end one `Farewell`.
+single bytes, `GO`, `DRAIN` and `HURRY`; up go JSON lines: `Starting` every second, one `Ready`, a `Sign` of
+life every few seconds, and in the end one `Farewell`.
 """
 
 import enum
@@ -35,6 +35,13 @@ class Order(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     until_empty: bool = False
     log_level: str = "info"
     log_format: LogFormat = "plain"
+
+
+class Starting(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
+    """The process gets ready. It may be lost where nobody reads, and come late: after `Ready` it says nothing."""
+
+    doing: str  #: what, in words that follow "it"
+    waits: bool = False  #: for its backend, which may be out of reach for as long as it likes
 
 
 class Ready(msgspec.Struct, frozen=True, tag=True):

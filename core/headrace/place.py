@@ -17,8 +17,8 @@ from headrace.errors import BackendError, ConfigError
 from headrace.groups import Group
 from headrace.log_fields import about_queue
 from headrace.memory import resident_mib
-from headrace.orders import DRAIN, GO, Ending
-from headrace.processes import Processes
+from headrace.orders import DRAIN, GO, STOP_SECONDS, Ending
+from headrace.processes import READY_SECONDS, Processes
 from headrace.retry import retry_delay
 from headrace.settings import Backoff
 
@@ -53,6 +53,9 @@ class Place:
         self._successor: Child | None = None  #: waits for its turn
         self._preparing: asyncio.Task[None] | None = None  #: starts a successor for one that is nearly done
         self._replacing = False
+        self._follows = False  #: the one that works was to follow another
+        self._gave_up = False  #: a successor of the one that works; the next starts when its turn has come
+        self._longest_start = 0.0  #: seconds that a process took here to get ready
         self._wake = asyncio.Event()  #: do not wait any longer between a crash and the next start
         self._news = asyncio.Event()  #: something may have changed with some process
         self._try_again_at = 0.0
@@ -92,7 +95,13 @@ class Place:
         return self._child is not None and self._child.stalled.is_set()
 
     def look_for_life(self) -> None:
-        """Count its process as stalled if that has shown no sign of life for too long; it may be stopped, say."""
+        """Count its process as stalled if that has shown no sign of life for too long; it may be stopped, say.
+
+        Tell of those that do not get ready, too.
+        """
+        for each in (self._child, self._successor):
+            if each is not None:
+                self._look_at_start(each)
         child = self._child
         if child is None or self.stalled or child.silent is None:
             return
@@ -100,6 +109,19 @@ class Place:
             problem = f"it has shown no sign of life for {child.silent:.3g} s"
             self._log(logging.CRITICAL, "process %d (%s) is stalled: %s", child.pid, self.group.name, problem)
             child.is_stalled(problem)
+
+    def _look_at_start(self, child: Child) -> None:
+        """Tell, once, of a process that takes too long to get ready, unless it waits for its backend."""
+        if child.start_seconds is not None:
+            self._longest_start = max(self._longest_start, child.start_seconds)
+            return
+        # A lifespan that loads what is large may rightly take longer each time.
+        patience = max(READY_SECONDS, 2 * self._longest_start)
+        if not child.late and (seconds := child.starting_for) is not None and seconds > patience:
+            child.late = True
+            text = "process %d (%s) is not ready after %.3g s: it %s"
+            self._log(logging.WARNING, text, child.pid, child.name, seconds, child.doing)
+            self._news.set()
 
     def look_again(self) -> None:
         """Look whether something is to be done about its process."""
@@ -211,6 +233,7 @@ class Place:
         if self._preparing is not None:
             await asyncio.wait((self._preparing,))
         child, self._successor = self._successor, None
+        self._follows, self._gave_up = child is not None, False
         if child is None:
             child = await self._processes.start(self.group)
         self._child = child
@@ -230,8 +253,13 @@ class Place:
             self._child = None
             self._supervisor.news()
         if status is None:
-            leave = self._processes.put_down if child.stalled.is_set() else self._processes.see_off
-            self._supervisor.spawn(leave(child, self.group))
+            if child.ready.is_set():
+                leave = self._processes.put_down if child.stalled.is_set() else self._processes.see_off
+                self._supervisor.spawn(leave(child, self.group))
+            else:
+                # It may get ready just now, and was told to go.
+                limit = self.group.shutdown_timeout + STOP_SECONDS
+                self._supervisor.spawn(self._processes.dismiss(child, limit))
             return Ending.REPLACE
         self._processes.forget(child)
         return self._ending_of(child, status)
@@ -259,6 +287,7 @@ class Place:
                 self._news.clear()
                 if self._is_to_go(child):
                     return None
+                self._give_up_late_successor()
                 self._prepare(child)
                 news = asyncio.ensure_future(self._news.wait())
                 await asyncio.wait((ended, news), return_when=asyncio.FIRST_COMPLETED)
@@ -272,6 +301,10 @@ class Place:
         if self._supervisor.stopping.is_set() or not child.alive:
             return False
         awaited = self._successor is not None and self._successor.ready.is_set()
+        if not child.ready.is_set():
+            # What hangs does not hear that it should end. One that took this place over before it was ready is
+            # given up when it is late: a fresh one may be luckier, and is only told of.
+            return awaited or self.retired or (self._follows and child.late)
         if child.stalled.is_set():
             # It does not hear that it should drain.
             return awaited or self.retired or self.group.replace_stalled
@@ -280,7 +313,8 @@ class Place:
 
     def _prepare(self, child: Child) -> None:
         """Start a successor for a process that is nearly done, so that it is ready by then."""
-        if child.due.is_set() and not (self._over or self._replacing or self._successor or self._preparing):
+        busy = self._over or self._replacing or self._successor or self._preparing
+        if child.due.is_set() and not busy and not self._gave_up:
             self._preparing = asyncio.ensure_future(self._start_successor())
 
     async def _start_successor(self) -> None:
@@ -291,6 +325,14 @@ class Place:
             self._log(logging.ERROR, "no process could be started for %s: %s", self.group.name, error)
         finally:
             self._preparing = None
+
+    def _give_up_late_successor(self) -> None:
+        """End a successor that does not get ready, so that it does not keep others from following."""
+        successor = self._successor
+        if successor is not None and successor.late and not successor.ready.is_set():
+            self._successor, self._gave_up = None, True
+            self._log(logging.ERROR, "process %d (%s) is given up", successor.pid, successor.name)
+            self._supervisor.spawn(self._processes.dismiss(successor))
 
     async def _dismiss_successor(self) -> None:
         """End who waits for a turn that does not come. It has taken nothing yet."""

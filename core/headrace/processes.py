@@ -21,7 +21,8 @@ logger = logging.getLogger("headrace")
 
 #: Seconds beyond their own limit that processes have to end before they are killed.
 KILL_MARGIN: Final = 2.0
-#: Seconds for a successor to import, connect and check what it needs, before it is given up.
+#: Seconds for a process to import, connect and check what it needs, before it is told of that it is not ready;
+#: one that is to follow another is then given up.
 READY_SECONDS: Final = 60.0
 #: Seconds of draining after which it is told that a handler keeps a successor waiting.
 LONG_DRAIN: Final = 60.0
@@ -61,15 +62,15 @@ class Processes:
             return f"{name} {describe_status(child.process.returncode or 0)} before it was ready"
         return None if child.ready.is_set() else f"{name} was not ready within {READY_SECONDS:g} s"
 
-    async def dismiss(self, child: Child) -> None:
-        """End a process that has taken nothing."""
+    async def dismiss(self, child: Child, seconds: float = STOP_SECONDS) -> None:
+        """End a process that has taken nothing. One that may yet begin to has more ``seconds``."""
         child.signal(signal.SIGTERM)
         try:
-            async with asyncio.timeout(STOP_SECONDS):
+            async with asyncio.timeout(seconds):
                 await child.ended()
         except TimeoutError:
             text = "process %d (%s) did not end within %g s"
-            logger.error(text, child.pid, child.name, STOP_SECONDS, extra=about_queue(child.name))
+            logger.error(text, child.pid, child.name, seconds, extra=about_queue(child.name))
         finally:
             self.forget(child)
 

@@ -7,7 +7,7 @@ after that begins; when to begin, and why, is the worker's own to say.
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Coroutine, Iterable, Sequence
+from collections.abc import Collection, Coroutine, Iterable, Sequence
 from typing import Any, Final
 
 from headrace.consumer import QueueConsumer
@@ -97,7 +97,13 @@ async def shut_down(
     while leases are still kept.
     """
     give_up_at = time.monotonic() + seconds
-    await end_tasks(taking)
+    taking = tuple(taking)
+    for each in taking:
+        each.cancel()
+    # A pop that is cancelled may have to give back what it took, for which it has the time that handlers have.
+    left = max(GRACE_SECONDS, give_up_at - time.monotonic())
+    await stop.unless_hurried(_until_done(taking), left, grace=HURRIED_SECONDS)
+    await end_tasks(taking, stop.grace)
     for consumer in consumers:
         consumer.give_back_buffer()
     for execution in alone:
@@ -111,7 +117,7 @@ async def shut_down(
         for execution in consumer.settler.abandon():
             text = "%s %s: not settled at the end, and comes back by its lease"
             logger.error(text, execution.message.name, execution.message.id, extra=about(execution))
-    await end_tasks(callbacks)
+    await end_tasks(callbacks, stop.grace)
 
 
 async def drain(consumers: Sequence[QueueConsumer]) -> None:
@@ -134,7 +140,8 @@ async def _cancel_handlers(stop: Stop, consumers: Sequence[QueueConsumer]) -> No
     """Cancel what still runs and give it back; a thread cannot be cancelled, and is left behind."""
     for consumer in consumers:
         for execution in tuple(consumer.running):
-            if not execution.settling and execution.plan is not None:
+            # One past its timeout too, though its message is settled: that it ends so is nobody's failure.
+            if execution.plan is not None:
                 execution.cancelled_for = execution.cancelled_for or "stop"
             if execution.task is not None:
                 execution.task.cancel()
@@ -161,12 +168,27 @@ def _handlers(consumers: Sequence[QueueConsumer]) -> list[asyncio.Task[None]]:
     return [task for task in running if task is not None and not task.done()]
 
 
-async def end_tasks(tasks: Iterable[asyncio.Task[Any]]) -> None:
-    """Cancel tasks and wait until they are gone."""
+async def _until_done(tasks: Collection[asyncio.Task[Any]]) -> None:
+    if tasks:
+        await asyncio.wait(tasks)
+
+
+async def end_tasks(tasks: Iterable[asyncio.Task[Any]], seconds: float = GRACE_SECONDS) -> None:
+    """Cancel tasks and wait until they are gone, at most ``seconds``.
+
+    What ignores its cancellation is told of and left behind: a worker that waited for it would never end.
+    """
     tasks = tuple(tasks)
     for task in tasks:
+        task.add_done_callback(_tell_error)
         task.cancel()
-    results: Awaitable[Sequence[Any]] = asyncio.gather(*tasks, return_exceptions=True)
-    for result in await results:
-        if isinstance(result, Exception):
-            logger.debug("a task of the worker ended with an error", exc_info=result)
+    if not tasks:
+        return
+    _, left = await asyncio.wait(tasks, timeout=seconds)
+    for task in left:
+        logger.error("%s did not end within %g s of being cancelled, and is left behind", task.get_name(), seconds)
+
+
+def _tell_error(task: asyncio.Task[Any]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        logger.debug("a task of the worker ended with an error", exc_info=error)

@@ -36,6 +36,9 @@ logger = logging.getLogger("headrace")
 
 #: The environment variable that tells the child which file descriptor its reports go to.
 _REPORTS: Final = "HEADRACE_SUSPECT_REPORTS"
+#: Seconds for a child to import, to enter the lifespan and to start its handler: as for a worker process
+#: that is to take over from another. Its worker has done the same before, so that it can be done.
+START_SECONDS: Final = 60.0
 #: Seconds for what a child that has ended had written before.
 _LAST_WORDS_SECONDS: Final = 1.0
 
@@ -79,7 +82,7 @@ async def run_in_child(config: Config, execution: "Execution", started: "Callabl
 
     ``started`` is called when the handler is about to. Raises `WorkerDied`, with the exit
     status, if the child ends without a report, and `NotInChild` if it could not get as far
-    as the job. Cancelled, it ends the child.
+    as the job, or not in time. Cancelled, it ends the child.
     """
     try:
         reading, writing = os.pipe()
@@ -105,7 +108,20 @@ async def run_in_child(config: Config, execution: "Execution", started: "Callabl
         os.close(writing)
     ended = asyncio.ensure_future(child.wait())
     try:
-        final = await _talk(child, reading, _request(config, execution), execution, started, ended)
+        try:
+            async with asyncio.timeout(START_SECONDS) as limit:
+
+                def begins(execution: "Execution") -> None:
+                    limit.reschedule(None)
+                    started(execution)
+
+                final = await _talk(child, reading, _request(config, execution), execution, begins, ended)
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            # No handler has run, so nothing speaks against this message more than before: no `WorkerDied`.
+            # Where it runs next, that of a worker which has got as far, it ends or counts one more death.
+            raise NotInChild(f"it had not got as far as the job within {START_SECONDS:g} s") from error
         if final is None:
             _conclude_death(await ended)
         else:

@@ -32,6 +32,10 @@ logger = logging.getLogger("headrace")
 
 #: Seconds that a fork, or the exit, waits for calls of other threads; a push has an answer, or none, within five.
 _LONGEST_CALL: Final = 10.0
+#: Seconds for calls that are cancelled to end. What ignores that must not keep a process from its exit.
+_CANCEL_SECONDS: Final = 5.0
+#: Seconds for a session to end: twice those, and as many as all backends side by side may take to close.
+_END_SECONDS: Final = 30.0
 
 
 class _Session:
@@ -75,7 +79,9 @@ class _Session:
     def close(self) -> None:
         """Cancel the calls that run, close the app, end the thread."""
         self.loop.call_soon_threadsafe(self.loop.stop)
-        self.thread.join()
+        self.thread.join(_END_SECONDS)
+        if self.thread.is_alive():
+            logger.error("what the blocking calls had open did not close within %g s, and is left open", _END_SECONDS)
 
     def _serve(self) -> None:
         asyncio.set_event_loop(self.loop)
@@ -86,6 +92,8 @@ class _Session:
             logger.exception("what the blocking calls had open could not be closed")
         finally:
             asyncio.set_event_loop(None)
+            for each in tuple(self._pending):
+                each.cancel()  # its call ignored that, and nobody else would tell who waits for it
             self.loop.close()
 
     async def _run(self, action: "Callable[[Headrace], Awaitable[T]]") -> T:
@@ -223,11 +231,22 @@ class SyncPortal:
 
 
 async def _cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
-    """Cancel tasks and wait for their ends."""
+    """Cancel tasks and wait for their ends, for as long as that may rightly take."""
     chosen = list(tasks)
     for each in chosen:
+        each.add_done_callback(_heed)
         each.cancel()
-    await asyncio.gather(*chosen, return_exceptions=True)
+    if chosen:
+        _, left = await asyncio.wait(chosen, timeout=_CANCEL_SECONDS)
+        for each in left:
+            text = "%s did not end within %g s of being cancelled, and is left behind"
+            logger.error(text, each.get_name(), _CANCEL_SECONDS)
+
+
+def _heed(task: asyncio.Task[Any]) -> None:
+    """Whoever made the call is told what it raised; nobody else is to be."""
+    if not task.cancelled():
+        task.exception()
 
 
 def _call_if_alive(method: Callable[[], None]) -> Callable[[], None]:

@@ -21,16 +21,19 @@ import msgspec
 from headrace.app import Headrace
 from headrace.errors import BackendError, CapabilityError, ConfigError, HeadraceError, JobError
 from headrace.logs import log_to_stderr, log_what_nobody_catches
-from headrace.orders import DRAIN, GO, HURRY, STOP_SECONDS, Ending, Farewell, LastTaken, Order, Ready, Sign
+from headrace.orders import DRAIN, GO, HURRY, STOP_SECONDS, Ending, Farewell, LastTaken, Order, Ready, Sign, Starting
 from headrace.stalls import LOOK_SECONDS
 from headrace.stopping import end_tasks
 from headrace.worker import Worker
 
 logger = logging.getLogger("headrace")
 
-#: Seconds that a process has, once its worker has ended, for the application's threads and
-#: exit hooks. A handler's thread that never returns would keep it for ever.
+#: Seconds that a process has, once its worker has ended, for what is left of the application: tasks
+#: to be cancelled, threads, exit hooks. A handler that never returns would keep it for ever.
 LEAVE_SECONDS: Final = 3.0
+#: Seconds between two reports of what a process does that is not ready. They cost next to nothing, and a start is
+#: short.
+_START_LOOK_SECONDS: Final = 1.0
 #: Characters of the longest problem that is told: it must fit into a socket's buffer, since nobody reads yet.
 _LONGEST_PROBLEM: Final = 4 * 1024
 
@@ -44,28 +47,40 @@ def main(arguments: list[str]) -> int:
     watch = _Watch(line)
     log_to_stderr(order.log_level, order.log_format, worker=f"{socket.gethostname()}:{os.getpid()}")
     log_what_nobody_catches()
-    worker: _ProcessWorker | None = None
     try:
-        app = Headrace.load(order.config)
-        worker = _ProcessWorker(app, order, line)
-        farewell = Farewell(asyncio.run(_work(worker, order, watch)))
-    except (ConfigError, CapabilityError, JobError, BackendError) as error:
-        logger.debug("refused", exc_info=True)
-        ending = Ending.FAILED if isinstance(error, BackendError) else Ending.WRONG
-        farewell = Farewell(ending, str(error)[:_LONGEST_PROBLEM])
-    except HeadraceError as error:
-        logger.error("%s", error)
-        return 1
+        worker = _ProcessWorker(Headrace.load(order.config), order, line)
     except Exception as error:
-        if worker is not None and worker.is_ready:
-            logger.exception("an error of headrace's own, or of the lifespan, ends this process")
-            return 1
-        # The application's own: its lifespan, say. Where it comes from is half of the story.
-        logger.exception("this process cannot start")
-        farewell = Farewell(Ending.BROKEN, f"{type(error).__name__}: {error}"[:_LONGEST_PROBLEM])
-    _say(line, farewell)
-    _in_thread(lambda: _end_after(LEAVE_SECONDS, 0))
-    return 0
+        return _leave(line, _farewell_after(error, at_work=False))
+    _in_thread(worker.tell_start)
+    return asyncio.run(_work(worker, order, watch, line))
+
+
+def _farewell_after(error: Exception, *, at_work: bool) -> Farewell | None:
+    """What is said after an error has ended the worker; nothing if that is a crash, which is logged."""
+    match error:
+        case ConfigError() | CapabilityError() | JobError() | BackendError():
+            logger.debug("refused", exc_info=error)
+            ending = Ending.FAILED if isinstance(error, BackendError) else Ending.WRONG
+            return Farewell(ending, str(error)[:_LONGEST_PROBLEM])
+        case HeadraceError():
+            logger.error("%s", error)
+            return None
+    if at_work:
+        logger.error("an error of headrace's own, or of the lifespan, ends this process", exc_info=error)
+        return None
+    # The application's own: its lifespan, say. Where it comes from is half of the story.
+    logger.error("this process cannot start", exc_info=error)
+    return Farewell(Ending.BROKEN, f"{type(error).__name__}: {error}"[:_LONGEST_PROBLEM])
+
+
+def _leave(line: socket.socket, farewell: Farewell | None) -> int:
+    """Say how this process ends, and see to it that it does, whatever is left in it; its exit status."""
+    status = 1 if farewell is None else 0
+    # First, as nobody may read what is said.
+    _in_thread(lambda: _end_after(LEAVE_SECONDS, status))
+    if farewell is not None:
+        _say(line, farewell)
+    return status
 
 
 class _ProcessWorker(Worker):
@@ -86,6 +101,26 @@ class _ProcessWorker(Worker):
             asyncio.get_running_loop().add_signal_handler(number, self.hear, b"")
         return await super().run(until_empty=until_empty)
 
+    def tell_start(self) -> None:
+        """Say every few seconds what this one does until it is ready, which may be to block the event loop."""
+        while not self.is_ready:
+            self._mention(self._start())
+            time.sleep(_START_LOOK_SECONDS)
+
+    def _start(self) -> Starting:
+        """What is to be known of a start that does not come to its end."""
+        if not self.consumers:
+            return Starting("imports its jobs and plugins")
+        # In this order they are opened; the driver is what one has then.
+        for consumer in self.consumers:
+            if not hasattr(consumer, "driver"):
+                backend = consumer.settings.backend
+                if consumer.pops.error is None:
+                    return Starting(f"opens the backend {backend!r}")
+                return Starting(f"waits for the backend {backend!r}", waits=True)
+        lifespan = self.app.config.lifespan
+        return Starting("checks its jobs" if lifespan is None else f"is in the lifespan {lifespan}")
+
     async def until_wanted(self) -> None:
         self.is_ready = True
         # What this one has taken to get ready, twice as long to be safe, and what a sign may be late.
@@ -104,7 +139,7 @@ class _ProcessWorker(Worker):
     def started_last(self) -> None:
         self._mention(LastTaken())
 
-    def _mention(self, report: Sign | LastTaken) -> None:
+    def _mention(self, report: Starting | Sign | LastTaken) -> None:
         """As `_say`, but a parent that does not read holds up neither the leases nor the jobs."""
         with contextlib.suppress(OSError):
             self._line.send(_line_of(report), socket.MSG_DONTWAIT)
@@ -132,7 +167,12 @@ class _ProcessWorker(Worker):
             self.stop()
 
 
-async def _work(worker: _ProcessWorker, order: Order, watch: "_Watch") -> Ending:
+async def _work(worker: _ProcessWorker, order: Order, watch: "_Watch", line: socket.socket) -> int:
+    """Let the worker work, and take leave; the exit status.
+
+    Here, and not once `asyncio.run` has returned: that waits for tasks which ignore their
+    cancellation, and for threads, as long as they like.
+    """
     loop = asyncio.get_running_loop()
     limit = worker.shutdown_timeout + STOP_SECONDS
 
@@ -141,9 +181,16 @@ async def _work(worker: _ProcessWorker, order: Order, watch: "_Watch") -> Ending
             loop.call_soon_threadsafe(worker.hear, word)
 
     watch.attend(hear, limit)
-    await worker.run(until_empty=order.until_empty)
-    spent = worker.ended_by_parent or worker.overrun or 0 < worker.max_messages <= worker.handled
-    return Ending.EMPTY if order.until_empty and not spent else Ending.REPLACE
+    farewell: Farewell | None = None
+    try:
+        await worker.run(until_empty=order.until_empty)
+        spent = worker.ended_by_parent or worker.overrun or 0 < worker.max_messages <= worker.handled
+        farewell = Farewell(Ending.EMPTY if order.until_empty and not spent else Ending.REPLACE)
+    except Exception as error:
+        farewell = _farewell_after(error, at_work=worker.is_ready)
+    finally:
+        status = _leave(line, farewell)
+    return status
 
 
 class _Watch:
@@ -194,7 +241,7 @@ def _say(line: socket.socket, report: Ready | Farewell) -> None:
         line.sendall(_line_of(report))
 
 
-def _line_of(report: Ready | Sign | LastTaken | Farewell) -> bytes:
+def _line_of(report: Starting | Ready | Sign | LastTaken | Farewell) -> bytes:
     return msgspec.json.encode(report) + b"\n"
 
 

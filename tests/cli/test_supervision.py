@@ -1,5 +1,6 @@
 """``headrace worker`` and its processes: reloading, adding and removing, replacing what is old or large."""
 
+import asyncio
 import os
 import pty
 import re
@@ -7,12 +8,17 @@ import signal
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 
 import pytest
 
+from headrace import place, processes, supervisor
+from headrace.child import Child
+from headrace.config import Config
 from headrace.conformance.servers.process import free_port
+from headrace.groups import group_of
+from headrace.supervisor import Supervisor
 
 from .conftest import CONFIG, JOBS, Shop, until
 
@@ -332,3 +338,171 @@ def test_a_lifespan_that_fails_at_first_is_tried_again(shop: Shop) -> None:
     until(lambda: "started" in shop.log, "it works")
     worker.send_signal(signal.SIGTERM)
     assert worker.wait(20) == 0
+
+
+NEVER_ENDS = """
+
+import time
+from contextlib import asynccontextmanager
+
+
+class Deaf(Job, queue="low", handle_timeout=0.05):
+    async def handle(self):
+        note("overruns")
+        while True:
+            try:
+                await asyncio.sleep(3600)
+            except BaseException:
+                pass
+
+
+class Stuck(Job, queue="low", handle_timeout=0.05):
+    def handle(self):
+        note("overruns")
+        time.sleep(3600)
+
+
+@asynccontextmanager
+async def lifespan():
+    yield
+    raise RuntimeError("the lifespan's exit failed")
+"""
+
+
+def test_a_handler_that_ignores_its_cancellation_for_ever_does_not_keep_its_process(shop: Shop) -> None:
+    (shop.folder / "shop_jobs.py").write_text(JOBS + NEVER_ENDS)
+    shop.configure(CONFIG.replace("shutdown_timeout = 5", "shutdown_timeout = 0.1"))
+    with serving(shop, "low"):
+        shop.store("Deaf", {}, queue="low")
+        until(lambda: shop.words == ["overruns"], "it runs")
+        shop.store("Send", {"user_id": 1}, queue="low")
+        until(lambda: shop.words[-1] == "sent 1", "another process has the place")
+        until(lambda: shop.processes() == [shop.record[-1][0]], "the first one is gone")
+    assert shop.record[0][0] != shop.record[1][0]
+    assert "ended with exit status" not in shop.log
+    assert shop.counts("low") == {"timeout": 1}
+
+
+def test_a_thread_that_never_ends_does_not_keep_a_process_whose_lifespan_raises_in_the_end(shop: Shop) -> None:
+    (shop.folder / "shop_jobs.py").write_text(JOBS + NEVER_ENDS)
+    shop.configure(
+        'lifespan = "shop_jobs:lifespan"\n' + CONFIG.replace("shutdown_timeout = 5", "shutdown_timeout = 0.1")
+    )
+    with serving(shop, "low"):
+        shop.store("Stuck", {}, queue="low")
+        until(lambda: shop.words == ["overruns"], "it runs")
+        shop.store("Send", {"user_id": 1}, queue="low")
+        until(lambda: shop.words[-1] == "sent 1", "another process has the place")
+    assert shop.record[0][0] != shop.record[1][0]
+    assert f"process {shop.record[0][0]} (low) ended with exit status 1" in shop.log
+    assert "the lifespan's exit failed" in shop.log
+    assert shop.counts("low") == {"timeout": 1}
+
+
+HANGS = """
+
+from contextlib import asynccontextmanager
+
+
+@asynccontextmanager
+async def lifespan():
+    if Path("hang").exists():
+        note("hangs")
+        await asyncio.sleep(3600)
+    yield
+"""
+
+
+@asynccontextmanager
+async def supervised(shop: Shop, monkeypatch: pytest.MonkeyPatch, text: str) -> AsyncIterator[Supervisor]:
+    """A supervisor in this process, which looks often, for the queue ``low``; ``hang`` makes a lifespan hang."""
+    (shop.folder / "shop_jobs.py").write_text(JOBS + HANGS)
+    shop.configure(f'lifespan = "shop_jobs:lifespan"\n{text}')
+    monkeypatch.chdir(shop.folder)
+    monkeypatch.setattr(supervisor, "WATCH_SECONDS", 0.1)
+    monkeypatch.setattr(place, "STOP_SECONDS", 0.5)
+    monkeypatch.setattr(processes.Processes.dismiss, "__defaults__", (0.5,))
+    config = Config.load(shop.folder / "headrace.toml")
+    with (shop.folder / "stderr").open("w") as stderr:
+        running = Supervisor([group_of([config.queue("low")])], config=config.source, stderr=stderr.fileno())
+        task = asyncio.create_task(running.run())
+        try:
+            yield running
+            running.stop()
+            async with asyncio.timeout(30):
+                await task
+        finally:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+
+async def eventually(condition: Callable[[], object], what: str) -> None:
+    give_up_at = time.monotonic() + 40
+    while not condition():
+        assert time.monotonic() < give_up_at, f"waited in vain until {what}"
+        await asyncio.sleep(0.02)
+
+
+async def first_child(running: Supervisor) -> Child:
+    await eventually(lambda: running.children, "there is a process")
+    (child,) = running.children
+    return child
+
+
+async def test_a_process_that_hangs_while_it_starts_is_told_of_once_and_stays_until_it_is_replaced(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    shop.touch("hang")
+    async with supervised(shop, monkeypatch, CONFIG) as running:
+        child = await first_child(running)
+        await eventually(lambda: "lifespan" in child.doing, "it has said where it is")
+        monkeypatch.setattr(place, "READY_SECONDS", 0.1)
+        await eventually(lambda: "is not ready" in caplog.text, "that is told")
+        (shop.folder / "hang").unlink()
+        await asyncio.to_thread(shop.store, "Send", {"user_id": 1}, queue="low")
+        # Many looks later.
+        await asyncio.sleep(1)
+        assert (child.alive, child.state) == (True, "starting")
+        running.reload()
+        await eventually(lambda: "sent 1" in shop.words, "a fresh one has the place")
+        await eventually(lambda: not child.alive, "the one that hangs is gone")
+    (told,) = [each.getMessage() for each in caplog.records if "is not ready" in each.getMessage()]
+    assert re.fullmatch(
+        rf"process {child.pid} \(low\) is not ready after .* s: it is in the lifespan shop_jobs:lifespan", told
+    )
+
+
+@pytest.mark.parametrize("job", ["Send", "Hold"], ids=["that has ended", "that has a handler to end"])
+async def test_a_successor_that_hangs_while_it_starts_does_not_keep_the_place_of_one(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, job: str
+) -> None:
+    text = CONFIG.replace("[queues.low]", "[queues.low]\nmax_messages = 1")
+    async with supervised(shop, monkeypatch, text) as running:
+        child = await first_child(running)
+        await eventually(lambda: child.state == "working", "it works")
+        shop.touch("hang")
+        await asyncio.to_thread(shop.store, job, {"user_id": 1} if job == "Send" else {}, queue="low")
+        await eventually(lambda: "hangs" in shop.words, "its successor hangs")
+        (shop.folder / "hang").unlink()
+        monkeypatch.setattr(place, "READY_SECONDS", 0.1)
+        await eventually(lambda: "it is in the lifespan" in caplog.text, "that is told")
+        await asyncio.to_thread(shop.store, "Send", {"user_id": 2}, queue="low")
+        shop.touch("release")
+        await eventually(lambda: "sent 2" in shop.words, "another one has the place")
+    hung = next(process for process, word in shop.record if word == "hangs")
+    assert f"process {hung} (low) is not ready" in caplog.text
+    assert hung not in [process for process, word in shop.record if word != "hangs"]
+    assert await asyncio.to_thread(shop.counts, "low") == {}
+
+
+async def test_a_process_that_waits_for_its_backend_is_not_late(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = f'backend = "redis"\n{CONFIG}\n[backends.redis]\nurl = "redis://127.0.0.1:{free_port()}"\n'
+    async with supervised(shop, monkeypatch, text) as running:
+        child = await first_child(running)
+        await eventually(lambda: child.doing == "waits for the backend 'redis'", "it has said so")
+        seconds = time.monotonic() - child.started + 1
+        await eventually(lambda: time.monotonic() - child.started > seconds, "it has waited")
+        # What it waits is not counted.
+        await eventually(lambda: child.starting_for is not None and child.starting_for < seconds - 0.5, "it says so")
+        assert child.alive

@@ -291,6 +291,36 @@ def test_no_call_waits_for_ever_when_the_app_is_closed(make_app: MakeApp) -> Non
     assert "headrace-sync" not in threads()
 
 
+def test_closing_does_not_wait_for_a_call_that_ignores_its_cancellation(
+    make_app: MakeApp, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("headrace.sync._CANCEL_SECONDS", 0.1)
+    app = make_app()
+    began, may_end, told = (threading.Event() for _ in range(3))
+
+    async def deaf(_: Headrace) -> None:
+        began.set()
+        while not may_end.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(0.01)
+
+    def call() -> None:
+        with pytest.raises(BackendUnavailable, match="the app was closed"):
+            app.portal.call(deaf, "deaf()")
+        told.set()
+
+    threading.Thread(target=call, daemon=True).start()
+    assert began.wait(10)
+    closing = threading.Thread(target=app.sync().close, daemon=True)
+    closing.start()
+    closing.join(10)
+    ended = not closing.is_alive()
+    may_end.set()
+    assert ended
+    assert told.wait(10)
+    assert "is left behind" in caplog.text
+
+
 def test_forking_while_threads_push_loses_and_damages_nothing(tmp_path: Path) -> None:
     path = tmp_path / "jobs.db"
     app = Headrace({"backend": "sqlite", "backends": {"sqlite": {"path": str(path)}}})

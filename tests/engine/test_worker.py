@@ -215,6 +215,71 @@ async def test_a_second_stop_ends_at_once(make_app: MakeApp) -> None:
         assert await counts(app) == {"waiting": 1}
 
 
+class FailsDeaf(Job):
+    """Its ``failed`` ignores its cancellation until the gate is opened."""
+
+    async def handle(self) -> None:
+        raise ValueError
+
+    async def failed(self, error: Exception) -> None:
+        started.append("failed")
+        while not gate.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await gate.wait()
+        started.append("ended")
+
+
+async def test_a_second_stop_does_not_wait_for_what_ignores_its_cancellation(
+    make_app: MakeApp, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with make_app(shutdown_timeout=60) as app:
+        await app.queue().push(FailsDeaf())
+        worker = app.worker()
+        running = asyncio.create_task(worker.run())
+        await until(lambda: started)
+        worker.stop()
+        worker.stop()
+        await asyncio.wait((running,), timeout=15)
+        ended = running.done()
+        gate.set()
+        assert ended
+        await running
+        await until(lambda: started == ["failed", "ended"])
+        assert await counts(app) == {"failed": 1}
+    (left,) = [each.getMessage() for each in caplog.records if "left behind" in each.getMessage()]
+    assert left.startswith("failed() of FailsDeaf ")
+
+
+class Overrunning(Job, handle_timeout=0.05):
+    """Goes on past its timeout; cancelled, it may return as if it had come to its end."""
+
+    returns: bool
+
+    async def handle(self) -> None:
+        try:
+            await gate.wait()
+        except asyncio.CancelledError:
+            if not self.returns:
+                raise
+
+
+@pytest.mark.parametrize("returns", [False, True], ids=["cancelled", "returns"])
+async def test_a_handler_past_its_timeout_that_the_stop_ends_has_not_failed(
+    make_app: MakeApp, record: Any, caplog: pytest.LogCaptureFixture, returns: bool
+) -> None:
+    async with make_app(top={"listeners": ["log"]}, shutdown_timeout=0.05) as app:
+        seen = record(app)
+        await app.queue().push(Overrunning(returns=returns))
+        worker = app.worker()
+        running = asyncio.create_task(worker.run())
+        await until(lambda: seen.of(TimeoutHandle))
+        await stop(worker, running)
+        assert await counts(app) == {"timeout": 1}
+    assert not seen.of(FailedHandle)
+    assert [each.late for each in seen.of(AfterHandle)] == [True] * returns
+    assert "raised after its timeout" not in caplog.text
+
+
 async def test_cancelling_run_stops_gracefully(make_app: MakeApp) -> None:
     app = make_app(shutdown_timeout=0.05)
     async with app:
@@ -505,8 +570,12 @@ async def test_a_stale_delivery_writes_nothing_and_is_told(make_app: MakeApp, re
 
 POISON = """
 import os
+import time
 from pathlib import Path
 from headrace import Job, current
+
+if "HANG_IN_CHILD" in os.environ:
+    time.sleep(3600)
 
 class Poison(Job):
     folder: str
@@ -583,6 +652,45 @@ async def test_a_suspect_that_raises_is_retried_as_usual(suspects: Any, tmp_path
     assert listed.message.attempt == 1
     assert listed.message.note.type == "ValueError"
     assert "from the child" in listed.message.note.traceback
+
+
+async def test_a_suspect_whose_child_never_gets_as_far_as_its_job_runs_in_the_worker(
+    suspects: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    app, jobs = suspects
+    monkeypatch.setenv("HANG_IN_CHILD", "1")
+    monkeypatch.setattr("headrace.suspects.START_SECONDS", 0.5)
+    async with app:
+        await suspect(app, jobs.Isolated(folder=str(tmp_path)), deaths=3)
+        async with asyncio.timeout(30):
+            await app.worker().run(until_empty=True)
+        assert await counts(app) == {}
+    assert (tmp_path / "pid").read_text().split()[0] == str(os.getpid())
+    assert "it had not got as far as the job within 0.5 s" in caplog.text
+
+
+SLOW_CHILD = """\
+#!/bin/sh
+echo '{"kind": "started"}' >/dev/fd/$HEADRACE_SUSPECT_REPORTS
+sleep 2
+echo '{"kind": "done"}' >/dev/fd/$HEADRACE_SUSPECT_REPORTS
+"""
+
+
+async def test_a_suspect_that_has_started_may_run_for_longer_than_its_start_may_take(
+    suspects: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app, jobs = suspects
+    (tmp_path / "child").write_text(SLOW_CHILD)
+    (tmp_path / "child").chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "child"))
+    monkeypatch.setattr("headrace.suspects.START_SECONDS", 1.0)
+    async with app:
+        await suspect(app, jobs.Isolated(folder=str(tmp_path)), deaths=3)
+        await app.worker().run(until_empty=True)
+        assert await counts(app) == {}
+    # The child has said that it was done, and the worker has not run it again.
+    assert not (tmp_path / "pid").exists()
 
 
 async def test_a_suspect_of_a_config_in_code_runs_with_nothing_else_in_flight(make_app: MakeApp) -> None:
