@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import re
 import time
 from collections.abc import Callable
 
@@ -404,3 +405,47 @@ async def test_nothing_is_rung_for_a_queue_that_was_deleted(make: Make, own_serv
             assert not await waiting
         await backend.close()
         assert own_server.ask("KEYS", "*") == []
+
+
+#: Bytes of the answer at which a call ends, and of a body of which four are so many.
+ENOUGH, MEGABYTE = 4 * 2**20, 2**20
+
+
+def calls(server: RedisServer, *commands: str) -> int:
+    """How many of these commands were run since the server began, by scripts or by clients."""
+    stats = server.info("commandstats")
+    found = (re.match(r"calls=(\d+)", stats.get(f"cmdstat_{each}", "")) for each in commands)
+    return sum(int(each[1]) for each in found if each)
+
+
+@pytest.mark.parametrize("small", [0, 70])
+async def test_a_pop_reads_no_more_bodies_than_are_enough_for_one_call(
+    make: Make, own_server: RedisServer, small: int
+) -> None:
+    backend = make(own_server.url)
+    await backend.open()
+    driver = backend.driver("{q}")
+    sent = [*messages(small), *messages(16, body=b"x" * 3 * MEGABYTE)]
+    assert await driver.push(sent) == [each.id for each in sent]
+    before = int(own_server.info("memory")["used_memory_peak"])
+    taken = []
+    while held := await driver.pop(100, 0):
+        assert len(held) == 1 or sum(len(each.message.body) for each in held) <= ENOUGH
+        taken += ids(held)
+    assert taken == [each.id for each in sent]
+    # What a script reads is in the server's memory once more, until the command that read it has ended.
+    assert int(own_server.info("memory")["used_memory_peak"]) - before < 20 * MEGABYTE
+
+
+async def test_a_pop_that_meets_large_bodies_of_which_nobody_told_reads_few_from_then_on(
+    make: Make, own_server: RedisServer
+) -> None:
+    backend = make(own_server.url)
+    await backend.open()
+    driver = backend.driver("{q}")
+    await driver.push(messages(30, body=b"x" * MEGABYTE))
+    own_server.ask("HDEL", "{q}:state", "large")
+    await driver.pop(30, 0)
+    before = calls(own_server, "hstrlen")
+    assert len(await driver.pop(30, 0)) == 3  # with their places they are larger than a megabyte
+    assert calls(own_server, "hstrlen") == before + 4
