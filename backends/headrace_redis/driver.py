@@ -183,6 +183,10 @@ class RedisDriver(Driver):
             lambda: StandingPop(opened.server, wake, self._keys(scripts.POP), self._lease, give_back),
         )
 
+    async def _end_left_pops(self) -> None:
+        """To be awaited before a look at what waits: a pop that nobody awaits any more may have just taken it."""
+        await self._opened().end_left_pops(self._key("wake"))
+
     async def _release_answer(self, call: "asyncio.Future[Any]") -> None:
         with contextlib.suppress(BackendError):
             answer = await call
@@ -248,6 +252,7 @@ class RedisDriver(Driver):
 
     async def flush(self, channel: Channel) -> int:
         _refuse_reserved(channel)
+        await self._end_left_pops()
         deleted = began = 0
         more = True
         while more:
@@ -256,11 +261,13 @@ class RedisDriver(Driver):
         return deleted
 
     async def cancel(self, id: str) -> bool:  # noqa: A002 - the contract's word
+        await self._end_left_pops()
         removed, _ = await self._run(scripts.REMOVE, ("pending", id_bytes(id)))
         return bool(removed)
 
     async def forget(self, channel: Channel, ids: Sequence[str]) -> int:
         _refuse_reserved(channel)
+        await self._end_left_pops()
         removed = 0
         names = _names(ids)
         while names:
@@ -276,6 +283,7 @@ class RedisDriver(Driver):
     # Looking.
 
     async def info(self) -> Info:
+        await self._end_left_pops()
         answer = await self._run(scripts.INFO, (), repeatable=True)
         waiting, reserved, delayed, failed, timeout, oldest = answer
         return Info(waiting, reserved, delayed, failed, timeout, oldest / _SECOND if oldest >= 0 else None)
@@ -285,6 +293,7 @@ class RedisDriver(Driver):
     ) -> Page:
         if limit <= 0:
             return Page([], None)
+        await self._end_left_pops()
         size = min(limit, MAX_BATCH)
         last = _read_cursor(cursor)
         if ids is not None:

@@ -14,7 +14,7 @@ import redis
 from words import counts, ids, message, messages, pairs, receipts
 
 from headrace.conformance.servers.redis import RedisServer
-from headrace.driver import Channel, Settled
+from headrace.driver import Channel, Driver, Settled
 from headrace.errors import BackendUnavailable
 from headrace_redis import scripts
 from headrace_redis.backend import RedisBackend
@@ -585,3 +585,28 @@ async def test_what_is_settled_with_large_bodies_is_sent_in_parts_each_with_its_
     sent = 1
     with pytest.raises(BackendUnavailable):  # the first part: as if there were no others
         await settle(pairs(held))
+
+
+async def shown(driver: Driver) -> list[str]:
+    return [each.id for each in (await driver.peek("waiting", 9)).messages]
+
+
+@pytest.mark.parametrize("pause", [0, 0.001, 0.003])
+async def test_what_was_pushed_when_a_pop_had_just_given_up_is_seen_where_it_waits(
+    backend: RedisBackend, prefix: str, pause: float
+) -> None:
+    driver = backend.driver(prefix)
+    sent = message()
+    looks: list[tuple[Callable[[], Awaitable[Any]], Any]] = [
+        (lambda: counts(driver), {"waiting": 1}),
+        (lambda: shown(driver), [sent.id]),
+        (lambda: driver.flush("waiting"), 1),
+        (lambda: driver.cancel(sent.id), True),
+        (lambda: driver.forget("waiting", [sent.id]), 1),
+    ]
+    for look, expected in 5 * looks:
+        assert await driver.pop(10, 0.01) == []
+        await driver.push([sent])
+        await asyncio.sleep(pause)
+        assert await look() == expected
+        await driver.flush("waiting")
