@@ -7,7 +7,7 @@ a cancelled pop gives back. What the scripts do is told in ``scripts/*.lua``.
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from headrace.driver import Channel, Delivery, Driver, Info, Message, Page, RestingChannel, Result, Settled
 from headrace.errors import BackendError
@@ -20,8 +20,8 @@ from headrace_redis.standing import StandingPop
 #: Items in one call: the server is busy with it for some 5 ms, and others wait.
 MAX_BATCH: Final = 1000
 
-#: Bytes of one call, beyond the first message: the server reads a call as a whole before it
-#: runs it, and others wait while it copies the bodies.
+#: Bytes of one call or answer, beyond the first message: the server reads a call as a whole before it
+#: runs it, and others wait while it copies the bodies. As ``ENOUGH`` of the scripts.
 _MOST_BYTES: Final = 4 * 2**20
 
 #: Messages that one piece of a reload or flush moves: 1 to 2 ms, after which others have their turn.
@@ -38,6 +38,10 @@ _PLACE: Final = 8
 
 #: Seconds added to a wait for something to fall due, so that the next look is not a moment too early.
 _SLACK: Final = 0.0005
+
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 class RedisDriver(Driver):
@@ -85,7 +89,7 @@ class RedisDriver(Driver):
             await self._run(scripts.PUSH, arguments, repeatable=True, confirmed=True)
             return [message.id for message in part]
 
-        return await _in_parts(messages, send)
+        return await _in_parts(messages, _bodies(messages), send)
 
     async def delay(self, messages: Sequence[Message]) -> list[str | BackendError]:
         return await self._store(messages)
@@ -103,7 +107,7 @@ class RedisDriver(Driver):
                 survivors[at] = id_text(survivor)
             return survivors
 
-        return await _in_parts(messages, send)
+        return await _in_parts(messages, _bodies(messages), send)
 
     async def store(self, messages: Sequence[Message], channel: RestingChannel) -> list[str | BackendError]:
         async def send(part: Sequence[Message]) -> list[str]:
@@ -113,7 +117,7 @@ class RedisDriver(Driver):
             await self._run(scripts.REST, arguments, channel=channel, repeatable=True, confirmed=True)
             return [message.id for message in part]
 
-        return await _in_parts(messages, send)
+        return await _in_parts(messages, _bodies(messages), send)
 
     # Handing out.
 
@@ -179,6 +183,10 @@ class RedisDriver(Driver):
             lambda: StandingPop(opened.server, wake, self._keys(scripts.POP), self._lease, give_back),
         )
 
+    async def _end_left_pops(self) -> None:
+        """To be awaited before a look at what waits: a pop that nobody awaits any more may have just taken it."""
+        await self._opened().end_left_pops(self._key("wake"))
+
     async def _release_answer(self, call: "asyncio.Future[Any]") -> None:
         with contextlib.suppress(BackendError):
             answer = await call
@@ -200,16 +208,19 @@ class RedisDriver(Driver):
         return _results(len(receipts), await self._run(scripts.ACK, receipts))
 
     async def retry(self, pairs: Sequence[tuple[Any, Message]]) -> list[Result]:
-        arguments: list[Any] = []
-        for receipt, message in pairs:
-            arguments += receipt, _microseconds(message.delay), pack(message)
-        return _results(len(pairs), await self._run(scripts.RETRY, arguments))
+        async def send(part: Sequence[tuple[Any, int, bytes]]) -> list[Result]:
+            return _results(len(part), await self._run(scripts.RETRY, [each for item in part for each in item]))
+
+        items = [(receipt, _microseconds(message.delay), pack(message)) for receipt, message in pairs]
+        return await _in_parts(items, [len(value) for _, _, value in items], send)
 
     async def fail(self, pairs: Sequence[tuple[Any, Message]], channel: RestingChannel) -> list[Result]:
-        arguments: list[Any] = []
-        for receipt, message in pairs:
-            arguments += receipt, pack(message)
-        return _results(len(pairs), await self._run(scripts.FAIL, arguments, channel=channel))
+        async def send(part: Sequence[tuple[Any, bytes]]) -> list[Result]:
+            arguments = [each for item in part for each in item]
+            return _results(len(part), await self._run(scripts.FAIL, arguments, channel=channel))
+
+        items = [(receipt, pack(message)) for receipt, message in pairs]
+        return await _in_parts(items, [len(value) for _, value in items], send)
 
     async def extend(self, receipts: Sequence[Any], seconds: float) -> list[Result]:
         arguments = [_microseconds(seconds), *receipts]
@@ -223,23 +234,25 @@ class RedisDriver(Driver):
         moved = began = 0
         while limit is None or moved < limit:
             piece = _PIECE if limit is None else min(_PIECE, limit - moved)
-            count, began = await self._run(scripts.RELOAD, (piece, began), channel=channel)
+            count, more, began = await self._run(scripts.RELOAD, (piece, began), channel=channel)
             moved += count
-            if count < piece:
+            if not more:
                 break
         return moved
 
     async def _reload_chosen(self, channel: RestingChannel, limit: int | None, ids: Sequence[str]) -> int:
         _, located = await self._find(channel, ids)
-        chosen = [name for _, name in located][: None if limit is None else max(limit, 0)]
+        chosen = [name for _, name, _ in located][: None if limit is None else max(limit, 0)]
         moved = 0
-        for piece in _pieces(chosen):
-            count, _ = await self._run(scripts.RELOAD, (0, 0, *piece), channel=channel)
+        while chosen:
+            count, walked, _ = await self._run(scripts.RELOAD, (0, 0, *chosen[:_PIECE]), channel=channel)
             moved += count
+            chosen = chosen[walked:]
         return moved
 
     async def flush(self, channel: Channel) -> int:
         _refuse_reserved(channel)
+        await self._end_left_pops()
         deleted = began = 0
         more = True
         while more:
@@ -248,13 +261,19 @@ class RedisDriver(Driver):
         return deleted
 
     async def cancel(self, id: str) -> bool:  # noqa: A002 - the contract's word
-        return bool(await self._run(scripts.REMOVE, ("pending", id_bytes(id))))
+        await self._end_left_pops()
+        removed, _ = await self._run(scripts.REMOVE, ("pending", id_bytes(id)))
+        return bool(removed)
 
     async def forget(self, channel: Channel, ids: Sequence[str]) -> int:
         _refuse_reserved(channel)
+        await self._end_left_pops()
         removed = 0
-        for piece in _pieces([id_bytes(each) for each in dict.fromkeys(ids)]):
-            removed += await self._run(scripts.REMOVE, (channel, *piece))
+        names = _names(ids)
+        while names:
+            count, walked = await self._run(scripts.REMOVE, (channel, *names[:_PIECE]))
+            removed += count
+            names = names[walked:]
         return removed
 
     async def destroy(self) -> None:
@@ -264,6 +283,7 @@ class RedisDriver(Driver):
     # Looking.
 
     async def info(self) -> Info:
+        await self._end_left_pops()
         answer = await self._run(scripts.INFO, (), repeatable=True)
         waiting, reserved, delayed, failed, timeout, oldest = answer
         return Info(waiting, reserved, delayed, failed, timeout, oldest / _SECOND if oldest >= 0 else None)
@@ -273,33 +293,42 @@ class RedisDriver(Driver):
     ) -> Page:
         if limit <= 0:
             return Page([], None)
+        await self._end_left_pops()
         size = min(limit, MAX_BATCH)
         last = _read_cursor(cursor)
-        # One more than is shown tells whether there is another page.
-        if ids is None:
-            now, *rest = await self._run(scripts.PEEK, (channel, size + 1, *last), repeatable=True)
-            found = [(int(place), name, value) for place, name, value in _in_threes(rest)]
-        else:
+        if ids is not None:
             now, located = await self._find(channel, ids)
-            chosen = [each for each in located if each > last][: size + 1]
-            values = await self._values(channel, [name for _, name in chosen])
-            found = [(place, name, value) for (place, name), value in zip(chosen, values, strict=True)]
-        return _page(channel, int(now), found, size)
+            behind = [each for each in located if each[:2] > last]
+            found = await self._read(channel, behind[:size])
+            return _page(channel, now, found, found[-1][:2] if len(behind) > size else None)
+        while True:
+            answer = await self._run(scripts.PEEK, (channel, size, *last), repeatable=True)
+            now, last = int(answer[0]), (int(answer[1]), answer[2])
+            found = [(int(place), name, value) for place, name, value in _in_threes(answer[3:])]
+            if found or last[0] < 0:  # else there were only cancelled ones
+                return _page(channel, now, found, last if last[0] >= 0 else None)
 
-    async def _find(self, channel: Channel, ids: Sequence[str]) -> tuple[int, list[tuple[int, bytes]]]:
-        """The time, and the place and name of each that is in the channel, oldest first."""
+    async def _find(self, channel: Channel, ids: Sequence[str]) -> tuple[int, list[tuple[int, bytes, int]]]:
+        """The time; and the place, the name and the value's length of each that is in the channel, oldest first."""
         now, located = 0, []
-        for piece in _pieces([id_bytes(each) for each in dict.fromkeys(ids)]):
-            now, *rest = await self._run(scripts.FIND, (channel, *piece), repeatable=True)
-            located += [(int(place), name) for place, name in _pairs(rest)]
+        names = _names(ids)
+        while names:
+            answer = await self._run(scripts.FIND, (channel, *names[:_PIECE]), repeatable=True)
+            now = int(answer[0])
+            located += [(int(place), name, length) for place, name, length in _in_threes(answer[2:])]
+            names = names[answer[1] :]
         return now, sorted(located)
 
-    async def _values(self, channel: Channel, names: Sequence[bytes]) -> list[bytes | None]:
-        if not names:
-            return []
-        ids = [_id_of(channel, name) for name in names]
-        values: list[bytes | None] = await self._opened().server.command("HMGET", self._key("messages"), *ids)
-        return values
+    async def _read(
+        self, channel: Channel, located: Sequence[tuple[int, bytes, int]]
+    ) -> list[tuple[int, bytes, bytes | None]]:
+        """The place, the name and the value of each; no value if it is gone since it was found."""
+        found: list[tuple[int, bytes, bytes | None]] = []
+        for part in _parts(located, [length for _, _, length in located]):
+            ids = [_id_of(channel, name) for _, name, _ in part]
+            values = await self._opened().server.command("HMGET", self._key("messages"), *ids)
+            found += [(place, name, value) for (place, name, _), value in zip(part, values, strict=True)]
+        return found
 
 
 def _until_due(change: int, remaining: float) -> float:
@@ -317,29 +346,38 @@ def _refuse_reserved(channel: Channel) -> None:
 
 
 async def _in_parts(
-    messages: Sequence[Message], send: Callable[[Sequence[Message]], Awaitable[Sequence[str]]]
-) -> list[str | BackendError]:
-    """Send messages in parts of bearable size. What one part met is the result of all its messages and later ones."""
-    survivors: list[str | BackendError] = []
-    for part in _parts(messages):
+    items: Sequence[T], sizes: Sequence[int], send: Callable[[Sequence[T]], Awaitable[Sequence[R]]]
+) -> list[R | BackendError]:
+    """Send items in parts of bearable size. What one part met is the result of all its items and later ones.
+
+    Raised if it is the first: then nothing was done, or nobody knows.
+    """
+    results: list[R | BackendError] = []
+    for part in _parts(items, sizes):
         try:
-            survivors += await send(part)
+            results += await send(part)
         except BackendError as error:
-            if not survivors:
+            if not results:
                 raise
-            survivors += [error] * (len(messages) - len(survivors))
+            results += [error] * (len(items) - len(results))
             break
-    return survivors
+    return results
 
 
-def _parts(messages: Sequence[Message]) -> Iterator[Sequence[Message]]:
-    start = size = 0
-    for at, message in enumerate(messages):
-        size += len(message.body)
-        if at - start == MAX_BATCH or (size > _MOST_BYTES and at > start):
-            yield messages[start:at]
-            start, size = at, len(message.body)
-    yield messages[start:]
+def _bodies(messages: Sequence[Message]) -> list[int]:
+    return [len(message.body) for message in messages]
+
+
+def _parts(items: Sequence[T], sizes: Sequence[int]) -> Iterator[Sequence[T]]:
+    """At most `MAX_BATCH` items each, and `_MOST_BYTES` but for one that is larger alone."""
+    start = total = 0
+    for at, size in enumerate(sizes):
+        total += size
+        if at - start == MAX_BATCH or (total > _MOST_BYTES and at > start):
+            yield items[start:at]
+            start, total = at, size
+    if start < len(items):
+        yield items[start:]
 
 
 def _deliveries(answer: Sequence[Any]) -> list[Delivery]:
@@ -367,17 +405,19 @@ def _id_of(channel: Channel, name: bytes) -> bytes:
     return name[_HEAD + _PLACE :] if channel == "reserved" else name
 
 
-def _page(channel: Channel, now: int, found: Sequence[tuple[int, bytes, bytes | None]], size: int) -> Page:
-    shown = found[:size]
+def _page(
+    channel: Channel,
+    now: int,
+    found: Sequence[tuple[int, bytes, bytes | None]],
+    behind: tuple[int, bytes] | None,
+) -> Page:
+    """``behind``: where to go on, if there may be more."""
     messages = [
         unpack(id_text(_id_of(channel, name)), value, (place - now) / _SECOND if channel == "delayed" else 0.0)
-        for place, name, value in shown
+        for place, name, value in found
         if value is not None  # gone since it was found
     ]
-    if len(found) <= size:
-        return Page(messages, None)
-    place, name, _ = shown[-1]
-    return Page(messages, f"{place}:{name.hex()}")
+    return Page(messages, f"{behind[0]}:{behind[1].hex()}" if behind is not None else None)
 
 
 def _read_cursor(cursor: str | None) -> tuple[int, bytes]:
@@ -388,8 +428,9 @@ def _read_cursor(cursor: str | None) -> tuple[int, bytes]:
     return int(place), bytes.fromhex(name)
 
 
-def _pieces(items: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
-    return (items[start : start + _PIECE] for start in range(0, len(items), _PIECE))
+def _names(ids: Sequence[str]) -> list[bytes]:
+    """Ids as the server knows them, each of them once."""
+    return [id_bytes(each) for each in dict.fromkeys(ids)]
 
 
 def _pairs(flat: Sequence[Any]) -> Iterator[tuple[Any, Any]]:

@@ -27,6 +27,12 @@ class Opened:
             self._pops[key, lease] = make()
         return self._pops[key, lease]
 
+    async def end_left_pops(self, key: bytes) -> None:
+        """End what stands ready for a queue with nobody there, so that what it took is seen where it belongs."""
+        for (each, _), pop in tuple(self._pops.items()):
+            if each == key and pop.is_left:
+                await pop.end_left()
+
     async def close(self) -> None:
         """End all waiting, then disconnect."""
         for pop in self._pops.values():

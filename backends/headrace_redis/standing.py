@@ -82,6 +82,13 @@ class StandingPop:
         self._server.afterwards(self._ring())
         return await self.answer(limit, _AT_ONCE)
 
+    async def end_left(self) -> None:
+        """If nobody is there, let it end, and wait until what it has brought is back."""
+        if self._stands_alone and (task := self._task) is not None and await self._ring():
+            await asyncio.wait((task,), timeout=_AT_ONCE)
+        if self._returning is not None:
+            await asyncio.wait((self._returning,))
+
     async def close(self) -> None:
         """Let it end, and give back what it brings."""
         while (task := self._task) is not None:

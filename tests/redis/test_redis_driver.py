@@ -2,15 +2,19 @@
 
 import asyncio
 import itertools
+import re
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import Any
 
+import msgspec
 import pytest
 import redis
 from words import counts, ids, message, messages, pairs, receipts
 
 from headrace.conformance.servers.redis import RedisServer
-from headrace.driver import Settled
+from headrace.driver import Channel, Driver, Settled
 from headrace.errors import BackendUnavailable
 from headrace_redis import scripts
 from headrace_redis.backend import RedisBackend
@@ -404,3 +408,205 @@ async def test_nothing_is_rung_for_a_queue_that_was_deleted(make: Make, own_serv
             assert not await waiting
         await backend.close()
         assert own_server.ask("KEYS", "*") == []
+
+
+#: Bytes of the answer at which a call ends, and of a body of which four are so many.
+ENOUGH, MEGABYTE = 4 * 2**20, 2**20
+
+
+def calls(server: RedisServer, *commands: str) -> int:
+    """How many of these commands were run since the server began, by scripts or by clients."""
+    stats = server.info("commandstats")
+    found = (re.match(r"calls=(\d+)", stats.get(f"cmdstat_{each}", "")) for each in commands)
+    return sum(int(each[1]) for each in found if each)
+
+
+@pytest.mark.parametrize("small", [0, 70])
+async def test_a_pop_reads_no_more_bodies_than_are_enough_for_one_call(
+    make: Make, own_server: RedisServer, small: int
+) -> None:
+    backend = make(own_server.url)
+    await backend.open()
+    driver = backend.driver("{q}")
+    sent = [*messages(small), *messages(16, body=b"x" * 3 * MEGABYTE)]
+    assert await driver.push(sent) == [each.id for each in sent]
+    before = int(own_server.info("memory")["used_memory_peak"])
+    taken = []
+    while held := await driver.pop(100, 0):
+        assert len(held) == 1 or sum(len(each.message.body) for each in held) <= ENOUGH
+        taken += ids(held)
+    assert taken == [each.id for each in sent]
+    # What a script reads is in the server's memory once more, until the command that read it has ended.
+    assert int(own_server.info("memory")["used_memory_peak"]) - before < 20 * MEGABYTE
+
+
+async def test_large_bodies_that_are_delayed_rest_or_have_a_key_are_read_a_few_at_a_time_too(
+    make: Make, own_server: RedisServer
+) -> None:
+    backend = make(own_server.url)
+    await backend.open()
+    driver = backend.driver("{q}")
+    large = b"x" * 3 * MEGABYTE
+    await driver.store(messages(12, body=large), "failed")
+    await driver.delay([message(body=large, unique_key=f"{each}", delay=0.001) for each in range(12)])
+    before = int(own_server.info("memory")["used_memory_peak"])
+    assert await driver.reload("failed") == 12
+    for _ in range(24):
+        assert len(await driver.pop(100, 0)) == 1
+    assert await driver.pop(100, 0) == []
+    assert int(own_server.info("memory")["used_memory_peak"]) - before < 20 * MEGABYTE
+
+
+async def test_a_pop_that_meets_large_bodies_of_which_nobody_told_reads_few_from_then_on(
+    make: Make, own_server: RedisServer
+) -> None:
+    backend = make(own_server.url)
+    await backend.open()
+    driver = backend.driver("{q}")
+    await driver.push(messages(30, body=b"x" * MEGABYTE))
+    own_server.ask("HDEL", "{q}:state", "large")
+    await driver.pop(30, 0)
+    before = calls(own_server, "hstrlen")
+    assert len(await driver.pop(30, 0)) == 3  # with their places they are larger than a megabyte
+    assert calls(own_server, "hstrlen") == before + 4
+
+
+async def test_a_reload_of_large_bodies_is_many_short_calls(make: Make, own_server: RedisServer) -> None:
+    backend = make(own_server.url)
+    await backend.open()
+    driver = backend.driver("{q}")
+    sent = messages(20, body=b"x" * MEGABYTE)
+    every = [each.id for each in sent]
+    for limit, chosen, most in ((None, None, 20), (11, None, 11), (None, every, 20), (11, every, 11)):
+        await driver.store(sent, "failed")
+        before = calls(own_server, "evalsha", "eval")
+        assert await driver.reload("failed", limit, chosen) == most
+        assert calls(own_server, "evalsha", "eval") - before >= most / 4
+        taken = [each for _ in range(most) for each in await driver.pop(1, 0)]
+        assert ids(taken) == every[:most]
+        await driver.destroy()
+
+
+@pytest.mark.parametrize("channel", ["waiting", "delayed", "failed", "reserved"])
+@pytest.mark.parametrize("gaps", [False, True])
+async def test_a_page_of_large_bodies_ends_early_and_the_next_goes_on(
+    backend: RedisBackend, prefix: str, channel: Channel, gaps: bool
+) -> None:
+    driver = backend.driver(prefix)
+    sent = messages(20, body=b"x" * MEGABYTE, delay=60 if channel == "delayed" else 0)
+    await (driver.delay(sent) if channel == "delayed" else driver.push(sent))
+    if channel in ("failed", "reserved"):
+        held = [each for _ in range(20) for each in await driver.pop(1, 0)]
+        if channel == "failed":
+            await driver.fail(pairs(held), "failed")
+    elif gaps:
+        for each in sent[5:10]:
+            assert await driver.cancel(each.id)
+        await driver.push([msgspec.structs.replace(each, delay=0) for each in sent[5:10]])
+    order = [each.id for each in sent]
+    if gaps and channel == "waiting":
+        order = [*order[:5], *order[10:], *order[5:10]]
+    elif gaps and channel == "delayed":
+        order = [*order[:5], *order[10:]]
+    shown: list[str] = []
+    pages = 0
+    cursor = None
+    while pages == 0 or cursor is not None:
+        page = await driver.peek(channel, 100, cursor=cursor)
+        assert len(page.messages) <= 5
+        shown += [each.id for each in page.messages]
+        cursor = page.cursor
+        pages += 1
+    assert shown == order
+    chosen = await driver.peek(channel, 100, ids=order)
+    assert [each.id for each in chosen.messages] == order
+    assert chosen.cursor is None
+
+
+async def test_what_deletes_reads_only_what_it_must_and_little_at_once(make: Make, own_server: RedisServer) -> None:
+    backend = make(own_server.url)
+    await backend.open()
+    driver = backend.driver("{q}")
+
+    async def reads(deleting: Awaitable[int], expected: int) -> tuple[int, int]:
+        """Values read, and calls made, by a deletion."""
+        before = calls(own_server, "hget", "hmget"), calls(own_server, "evalsha", "eval")
+        assert await deleting == expected
+        after = calls(own_server, "hget", "hmget"), calls(own_server, "evalsha", "eval")
+        return after[0] - before[0], after[1] - before[1]
+
+    sent = messages(20, body=b"x" * MEGABYTE)
+    every = [each.id for each in sent]
+    await driver.store(sent, "failed")
+    assert (await reads(driver.forget("failed", every[:10]), 10))[0] == 0
+    assert (await reads(driver.flush("failed"), 10))[0] == 0
+    await driver.delay([msgspec.structs.replace(each, delay=60) for each in sent])
+    assert (await reads(driver.forget("delayed", every[:10]), 10))[0] == 0
+    assert (await reads(driver.flush("delayed"), 10))[0] == 0
+    for forget in (True, False):
+        await driver.push([msgspec.structs.replace(each, unique_key=each.id) for each in sent])
+        deleting = driver.forget("waiting", every) if forget else driver.flush("waiting")
+        assert (await reads(deleting, 20))[1] >= 5
+        assert own_server.ask("EXISTS", "{q}:owners") == 0
+    await driver.push(sent)
+    assert (await reads(driver.forget("waiting", every[5:15]), 10))[1] >= 3
+    assert (await reads(driver.flush("waiting"), 10))[1] >= 3
+    assert await counts(driver) == {}
+
+
+@pytest.mark.parametrize("verb", ["retry", "fail"])
+async def test_what_is_settled_with_large_bodies_is_sent_in_parts_each_with_its_own_results(
+    make: Make, own_server: RedisServer, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    backend = make(own_server.url)
+    await backend.open()
+    driver = backend.driver("{q}")
+    await driver.push(messages(12, body=b"x" * MEGABYTE))
+    held = [each for _ in range(12) for each in await driver.pop(1, 0)]
+    assert await driver.ack([held[1].receipt]) == [DONE]
+    run, sent = driver._run, 0
+
+    async def second_part_fails(script: scripts.Script, arguments: Sequence[Any], **options: Any) -> Any:
+        nonlocal sent
+        sent += 1
+        assert sum(len(each) for each in arguments if isinstance(each, bytes)) <= ENOUGH + 1000
+        if sent == 2:
+            raise BackendUnavailable("gone")
+        return await run(script, arguments, **options)
+
+    monkeypatch.setattr(driver, "_run", second_part_fails)
+    settle = driver.retry if verb == "retry" else partial(driver.fail, channel="failed")
+    results = await settle(pairs(held))
+    assert results[:3] == [DONE, STALE, DONE]
+    assert all(isinstance(each, BackendUnavailable) for each in results[3:])
+    assert len(results) == 12
+    assert await settle(pairs(held[3:])) == [DONE] * 9
+    assert sent == 5
+    sent = 1
+    with pytest.raises(BackendUnavailable):  # the first part: as if there were no others
+        await settle(pairs(held))
+
+
+async def shown(driver: Driver) -> list[str]:
+    return [each.id for each in (await driver.peek("waiting", 9)).messages]
+
+
+@pytest.mark.parametrize("pause", [0, 0.001, 0.003])
+async def test_what_was_pushed_when_a_pop_had_just_given_up_is_seen_where_it_waits(
+    backend: RedisBackend, prefix: str, pause: float
+) -> None:
+    driver = backend.driver(prefix)
+    sent = message()
+    looks: list[tuple[Callable[[], Awaitable[Any]], Any]] = [
+        (lambda: counts(driver), {"waiting": 1}),
+        (lambda: shown(driver), [sent.id]),
+        (lambda: driver.flush("waiting"), 1),
+        (lambda: driver.cancel(sent.id), True),
+        (lambda: driver.forget("waiting", [sent.id]), 1),
+    ]
+    for look, expected in 5 * looks:
+        assert await driver.pop(10, 0.01) == []
+        await driver.push([sent])
+        await asyncio.sleep(pause)
+        assert await look() == expected
+        await driver.flush("waiting")

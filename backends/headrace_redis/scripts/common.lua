@@ -12,6 +12,14 @@ local pack, unpack_bytes = struct.pack, struct.unpack
 
 local IN_LINE, SPENT, KEYED = 1, 2, 4 -- flags, as in `headrace_redis.codec`
 
+-- Bytes of values after which a call reads no more: all others wait while the server copies them, and
+-- an answer must arrive while its leases last.
+local ENOUGH = 4 * 1024 * 1024
+
+-- Bytes from which a value that comes in is large. Of others a hundred are less than is enough, though each be
+-- written again with a note of 16 KiB.
+local LARGE = 20 * 1024
+
 -- No member of `reserved` begins so. It is there to keep the set from being packed into one block,
 -- which it would be when small, and of which each change would then touch every byte.
 local PADDING = string.rep('\255', 65)
@@ -102,23 +110,23 @@ local function live(element, value)
   return value and sub(value, 1, 8) == sub(element, 1, 8)
 end
 
--- Take dead elements off both ends of the line: at most a hundred, the next call goes on.
+-- Take dead elements off both ends of the line: at most a hundred of each, the next call goes on. The one that
+-- is alive behind them is read, and is the only one, but for those whose id was pushed again.
 local function trim(messages, line, state, dead)
-  for _ = 1, 100 do
-    if dead == 0 then
-      break
-    end
-    local taken
-    for _, ends in ipairs({ { 0, 'LPOP' }, { -1, 'RPOP' } }) do
+  for _, ends in ipairs({ { 0, 'LPOP' }, { -1, 'RPOP' } }) do
+    for _ = 1, math.min(100, dead) do
       local element = call('LINDEX', line, ends[1])
-      if element and not live(element, call('HGET', messages, sub(element, 9))) then
-        call(ends[2], line)
-        taken, dead = true, dead - 1
+      if not element or live(element, call('HGET', messages, sub(element, 9))) then
+        break
       end
-    end
-    if not taken then
-      break
+      call(ends[2], line)
+      dead = dead - 1
     end
   end
   call('HSET', state, 'dead', dead)
+end
+
+-- Remember for good that the queue has, or had, a large value: what is read many at a time is then measured before.
+local function note_large(state)
+  call('HSET', state, 'large', 1)
 end

@@ -1,6 +1,7 @@
 #!lua flags=no-writes
 -- Look for chosen messages in a channel.
--- Returns the time, and of each one that is there: its place in the order of the channel, its name there.
+-- Returns the time, how many ids were looked at: the first of them, until enough has been read; and of each one
+-- that is there: its place in the order of the channel, its name there, the length of its value.
 local messages = KEYS[1] -- hash: id, value
 local line = KEYS[2] -- list of elements
 local pending = KEYS[3] -- sorted set of ids by place
@@ -11,11 +12,13 @@ local channel = ARGV[1]
 -- ARGV after that: ids
 
 local now = clock()
-local found = { text(now) }
+local found = { text(now), 0 }
+local bytes = 0
 
-local function add(place, name)
+local function add(id, place, name)
   found[#found + 1] = text(place)
   found[#found + 1] = name
+  found[#found + 1] = call('HSTRLEN', messages, id)
 end
 
 -- Receipts by id: with the end of their lease while it lasts, with their place when it has ended.
@@ -33,24 +36,31 @@ end
 
 local resting = ({ failed = failed, timeout = timeout })[channel]
 for at = 2, #ARGV do
+  if bytes >= ENOUGH then
+    break
+  end
+  found[2] = found[2] + 1
   local id = ARGV[at]
-  local value = call('HGET', messages, id)
   if leases[id] then
-    add(unpack(leases[id]))
-  elseif value and resting then
+    add(id, unpack(leases[id]))
+  elseif resting then
     local time = call('ZSCORE', resting, id)
     if time then
-      add(tonumber(time), id)
+      add(id, tonumber(time), id)
     end
-  elseif value and channel ~= 'reserved' then
+  elseif channel ~= 'reserved' then
     local place = tonumber(call('ZSCORE', pending, id))
     if place then
       if (place <= now) == (channel == 'waiting') then
-        add(place, id)
+        add(id, place, id)
       end
-    elseif channel == 'waiting' and in_line(line, value) then
-      if not call('ZSCORE', failed, id) and not call('ZSCORE', timeout, id) then
-        add(place_of(value), id)
+    elseif channel == 'waiting' and not call('ZSCORE', failed, id) and not call('ZSCORE', timeout, id) then
+      local value = call('HGET', messages, id) -- nothing else tells whether it is in line
+      if value then
+        bytes = bytes + #value
+        if in_line(line, value) then
+          add(id, place_of(value), id)
+        end
       end
     end
   end

@@ -1,6 +1,7 @@
 #!lua flags=allow-oom
--- Move messages from where they rest to the end of the line, as if they were new.
--- Returns how many, and the time until which messages had come to rest when this began.
+-- Move messages from where they rest to the end of the line, as if they were new, a piece at a time.
+-- Returns how many were moved, how many were looked at: none, or the first of those that there are, until
+-- enough has been read; and the time until which messages had come to rest when this began.
 local messages = KEYS[1] -- hash: id, value
 local line = KEYS[2] -- list of elements
 local channel = KEYS[3] -- sorted set of ids by when they came to rest: `failed` or `timeout`
@@ -21,10 +22,15 @@ else
   ids = { unpack(ARGV, 3) }
 end
 local place = new_places(state, now, #ids)
-local moved = 0
+local moved, walked, bytes = 0, 0, 0
 for _, id in ipairs(ids) do
+  if bytes >= ENOUGH then
+    break
+  end
+  walked = walked + 1
   if call('ZREM', channel, id) == 1 then
     local value = call('HGET', messages, id)
+    bytes = bytes + #value
     local flags, at = string.byte(value, 9), 10
     if bit.band(flags, SPENT) ~= 0 then
       at = at + 4 + unpack_bytes('>I4', value, at)
@@ -40,4 +46,4 @@ end
 if moved > 0 then
   ring(wake)
 end
-return { moved, text(until_) }
+return { moved, walked, text(until_) }

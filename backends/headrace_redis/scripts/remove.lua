@@ -1,5 +1,6 @@
 #!lua flags=allow-oom
--- Delete chosen messages that are waiting, delayed, or at rest. Returns how many.
+-- Delete chosen messages that are waiting, delayed, or at rest.
+-- Returns how many, and how many ids were looked at: the first of them, until enough has been read.
 local messages = KEYS[1] -- hash: id, value
 local line = KEYS[2] -- list of elements
 local pending = KEYS[3] -- sorted set of ids by place
@@ -15,27 +16,42 @@ local channel = ARGV[1] -- its name; or `pending`: waiting or delayed
 local now = clock()
 sweep(now, reserved, pending, deliveries)
 local resting = ({ failed = failed, timeout = timeout })[channel]
-local removed, dead = 0, 0
-for at = 2, #ARGV do
-  local id = ARGV[at]
+local owned = call('EXISTS', owners) == 1
+local removed, walked, dead, bytes = 0, 0, 0, 0
+
+-- Only where nothing else tells: a few bytes of a value cost as much as all of it.
+local function read(id)
   local value = call('HGET', messages, id)
+  bytes = bytes + (value and #value or 0)
+  return value
+end
+
+for at = 2, #ARGV do
+  if bytes >= ENOUGH then
+    break
+  end
+  walked = walked + 1
+  local id = ARGV[at]
   local found = false
-  if value and resting then
+  if resting then
     found = call('ZREM', resting, id) == 1
-  elseif value then
+  else
     local place = tonumber(call('ZSCORE', pending, id))
     if place then
       found = channel == 'pending' or (place <= now) == (channel == 'waiting')
       if found then
         call('ZREM', pending, id)
+        if owned then
+          disown(owners, id, read(id))
+        end
       end
-    elseif channel ~= 'delayed' and in_line(line, value) then
-      found = not call('ZSCORE', failed, id) and not call('ZSCORE', timeout, id)
+    elseif channel ~= 'delayed' and not call('ZSCORE', failed, id) and not call('ZSCORE', timeout, id) then
+      local value = read(id)
+      found = value and in_line(line, value)
       dead = dead + (found and 1 or 0)
     end
   end
   if found then
-    disown(owners, id, value)
     call('HDEL', messages, id)
     call('HDEL', deliveries, id)
     removed = removed + 1
@@ -44,4 +60,4 @@ end
 if dead > 0 then
   trim(messages, line, state, (tonumber(call('HGET', state, 'dead')) or 0) + dead)
 end
-return removed
+return { removed, walked }

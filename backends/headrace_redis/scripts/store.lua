@@ -6,7 +6,7 @@ local messages = KEYS[1] -- hash: id, value
 local line = KEYS[2] -- list of elements
 local pending = KEYS[3] -- sorted set of ids by place: waiting once the place is past, until then delayed
 local owners = KEYS[4] -- hash: unique key, id of the message that owns it
-local state = KEYS[5] -- hash: the last place in line
+local state = KEYS[5] -- hash: the last place in line, whether there were large values
 local wake = KEYS[6] -- sorted set: its one member wakes one who waits
 -- ARGV: id, value without its place, delay in microseconds, 1 to keep the pending message of its
 -- key; and so on
@@ -15,7 +15,7 @@ local now = clock()
 local count = #ARGV / 4
 local place = new_places(state, now, count)
 local soonest = first(pending)
-local due, survivors = false, {}
+local due, large, survivors = false, false, {}
 
 for at = 0, count - 1 do
   local id, rest, delay, keep = ARGV[4 * at + 1], ARGV[4 * at + 2], tonumber(ARGV[4 * at + 3]), ARGV[4 * at + 4] == '1'
@@ -36,6 +36,7 @@ for at = 0, count - 1 do
         call('HSET', owners, key, id)
       end
       call('HSET', messages, id, value)
+      large = large or #rest > LARGE
       if bit.band(string.byte(value, 9), IN_LINE) ~= 0 then
         call('RPUSH', line, sub(value, 1, 8) .. id)
       else
@@ -46,6 +47,9 @@ for at = 0, count - 1 do
       end
     end
   end
+end
+if large then
+  note_large(state)
 end
 if due then
   ring(wake)
