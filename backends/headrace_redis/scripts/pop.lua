@@ -15,7 +15,7 @@ local lease = tonumber(ARGV[2]) -- microseconds
 local heed = tonumber(ARGV[3]) -- microseconds: who waited hands on what will change within them; 0: has not waited
 
 -- Values that one command reads. So many that are not large are less than is enough; where there may be large
--- ones, each is asked for its length before, which costs as much as a tenth of all else that is done for it.
+-- ones, each is measured before, which takes a microsecond beside the four to six of all else that is done for it.
 local PIECE = 100
 
 local now = clock()
