@@ -1,14 +1,15 @@
-"""Suspects that run in their worker's own process, with nothing else in flight.
+"""Suspects that run with nothing else in flight.
 
 That is how a message which has ended its worker too often runs where no child process could
-know its job: with a configuration in code, or a job declared there. Owns that nothing else
-is in flight then; the other way stands in `headrace.suspects`.
+know its job: with a configuration in code, or a job declared there. And in a child process, if
+its worker has ended all the same while it ran in one. Owns that nothing else is in flight
+then; the child process stands in `headrace.suspects`.
 """
 
 import asyncio
 import logging
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from headrace.execution import Execution
 
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from headrace.worker import Worker
 
 logger = logging.getLogger("headrace")
+
+#: Seconds between looks at whether a suspect has gone past its timeout.
+_LOOK_SECONDS: Final = 1.0
 
 
 class AloneRuns:
@@ -26,8 +30,8 @@ class AloneRuns:
         self.task: asyncio.Task[None] | None = None
         self._worker = worker
 
-    def add(self, execution: Execution) -> None:
-        """Have a suspect run once nothing else is in flight."""
+    def add(self, execution: Execution, *, in_child: bool = False) -> None:
+        """Have a suspect run once nothing else is in flight, in this process or in a child."""
         worker = self._worker
         if worker.stopping:
             execution.consumer.give_back(execution)
@@ -37,7 +41,7 @@ class AloneRuns:
             execution.started = 0.0
             worker.started -= 1
             worker.handled -= 1
-        execution.alone = True
+        execution.alone = not in_child
         self.waiting.append(execution)
         worker.fill()
 
@@ -66,9 +70,15 @@ class AloneRuns:
             await self._settle_all()
             if worker.stopping:
                 break
-            await asyncio.wait((worker.start(self.waiting[0]),))
+            execution = self.waiting[0]
+            task = worker.start(execution)
+            while not task.done() and not execution.timed_out:
+                await asyncio.wait((task,), timeout=_LOOK_SECONDS)
             await self._settle_all()
             self.waiting.popleft()
+            if not task.done():
+                logger.error("a suspect goes on past its timeout, and might end others; this worker ends")
+                worker.end_overrun()
         if self.waiting and not worker.stopping:
             logger.error("a handler past its timeout keeps suspects from running alone; this worker ends")
             worker.end_overrun()

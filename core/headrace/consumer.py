@@ -18,12 +18,12 @@ import msgspec
 from headrace.availability import Availability
 from headrace.context import set_current
 from headrace.delays import after_hop, is_hop, split
-from headrace.driver import Driver, Message, Note, RestingChannel
+from headrace.driver import Delivery, Driver, Message, Note, RestingChannel
 from headrace.errors import ConfigError, Drop, JobError, JobTimeout, Retry, UnknownJob, WorkerDied
 from headrace.events import AfterHandle, BeforeHandle, FailedHandle, LeaseLost, RetryHandle, TimeoutHandle
 from headrace.execution import Execution
 from headrace.job import Job
-from headrace.log_fields import telling_of
+from headrace.log_fields import about, telling_of
 from headrace.notes import note_of
 from headrace.plans import Plans
 from headrace.prefetch import Prefetch
@@ -31,7 +31,7 @@ from headrace.queue import Queue
 from headrace.retry import retry_delay
 from headrace.settling import Move, Settler
 from headrace.signing import UNKNOWN_HEADER
-from headrace.suspects import NotInChild, run_in_child
+from headrace.suspects import NotInChild, SuspectError, run_in_child
 
 if TYPE_CHECKING:
     from headrace.worker import Worker
@@ -40,6 +40,10 @@ logger = logging.getLogger("headrace")
 
 #: Longest seconds between two tries at an unknown job: the new worker of a deploy finds it soon.
 _UNKNOWN_LONGEST: Final = 60.0
+
+#: Seconds that a handler which is cancelled for its timeout has for its cleaning up, before its message goes on
+#: without it: as long as those that a stop cancels.
+_CANCEL_SECONDS: Final = 5.0
 
 
 class QueueConsumer:
@@ -113,7 +117,9 @@ class QueueConsumer:
     def _accept_unusual(self, execution: Execution) -> None:
         """A delivery that died before, or carries headers: perhaps not for running, or not here."""
         message, most = execution.message, self.settings.max_redeliveries
-        if is_hop(message):
+        if execution.delivery.count > 1 and (earlier := self._earlier(execution)) is not None:
+            self._adopt(earlier, execution)
+        elif is_hop(message):
             self._return(execution, after_hop(message))
         elif execution.redeliveries > 2 * most:
             error = WorkerDied(f"its worker ended {execution.redeliveries} times while it was running or waiting to")
@@ -122,10 +128,27 @@ class QueueConsumer:
             execution.suspect = True
             if self.worker.app.config.in_code:
                 self.worker.alone.add(execution)
+            elif execution.redeliveries > most:
+                # In its process it has not ended only that, or another suspect beside it has ended the worker.
+                self.worker.alone.add(execution, in_child=True)
             else:
                 self.buffer.append(execution)
         else:
             self.buffer.append(execution)
+
+    def _earlier(self, execution: Execution) -> Execution | None:
+        """The same message, if this worker still has it in hand: it lost lease or connection, and nobody died."""
+        for each in self.held:
+            if each is not execution and each.id == execution.id and not each.settling:
+                return each
+        return None
+
+    def _adopt(self, earlier: Execution, execution: Execution) -> None:
+        """Let a delivery go on by the receipt of a later one, instead of beside it. It counts as one."""
+        self.held.discard(execution)
+        count, message = earlier.delivery.count, earlier.delivery.message
+        earlier.delivery = Delivery(message, execution.delivery.receipt, count)
+        earlier.leased, earlier.lost = execution.leased, False
 
     def give_back(self, execution: Execution) -> None:
         """Put a delivery that did not run to its end back where it came from. Costs it nothing."""
@@ -198,9 +221,10 @@ class QueueConsumer:
                 self._done(execution)
             else:
                 self._ended_otherwise(execution, error)
-        except Exception:
-            logger.exception("an error of headrace's own; the message comes back when its lease ends")
-            self.held.discard(execution)
+        except Exception as own:
+            logger.exception("an error of headrace's own, which its message is to bear")
+            if not execution.settling:
+                self._fail(execution, own, "failed")
         finally:
             self.running.discard(execution)
             self.ended += 1
@@ -261,6 +285,9 @@ class QueueConsumer:
         elif execution.cancelled_for == "stop" and error is not None and not isinstance(error, Drop):
             # Whatever its cleaning up raised: it was the stop that ended it.
             self.give_back(execution)
+        elif isinstance(error, asyncio.CancelledError) and not execution.cancelled_for and self.worker.is_ended:
+            # With all tasks of the loop, whose program ends, be it by what another handler has done to it.
+            self.give_back(execution)
         elif execution.cancelled_for == "timeout":
             limit = execution.terms.handle_timeout if execution.terms else 0.0
             late = JobTimeout(f"{execution.message.name} ran past its handle_timeout of {limit:g} s and was cancelled")
@@ -295,12 +322,25 @@ class QueueConsumer:
             execution.cancelled_for = "timeout"
             assert execution.task is not None
             execution.task.cancel()
+            execution.timer = self.clock.call_later(_CANCEL_SECONDS, self._cancelled_in_vain, execution)
         else:
             execution.timed_out = True
             limit = execution.terms.handle_timeout
             error = JobTimeout(f"{execution.message.name} still ran after its handle_timeout of {limit:g} s")
             self._fail(execution, error, "timeout")
             self.worker.overran()
+
+    def _cancelled_in_vain(self, execution: Execution) -> None:
+        """A handler past its timeout goes on though it was cancelled: its message does not wait for it."""
+        if execution.settling or execution.cancelled_for != "timeout":
+            return
+        name, limit = execution.message.name, execution.terms.handle_timeout if execution.terms else 0.0
+        text = "%s %s goes on though it was cancelled %g s ago; it holds its slot, and its message goes on without it"
+        logger.error(text, name, execution.id, _CANCEL_SECONDS, extra=about(execution))
+        execution.timed_out = True
+        error = JobTimeout(f"{name} ran past its handle_timeout of {limit:g} s, and ignored that it was cancelled")
+        self._failed(execution, error, time.monotonic() - execution.started)
+        self.worker.overran()
 
     # Outcomes
 
@@ -379,7 +419,8 @@ class QueueConsumer:
 
     @staticmethod
     def _note(error: BaseException) -> Note:
-        return getattr(error, "headrace_note", None) or note_of(error)
+        # Not by looking for the attribute: an exception may answer to any name.
+        return error.headrace_note if isinstance(error, SuspectError) else note_of(error)
 
     def _event(self, kind: type[Any], execution: Execution, *, message: Message | None = None, **fields: Any) -> Any:
         return kind(

@@ -41,6 +41,8 @@ _REPORTS: Final = "HEADRACE_SUSPECT_REPORTS"
 START_SECONDS: Final = 60.0
 #: Seconds for what a child that has ended had written before.
 _LAST_WORDS_SECONDS: Final = 1.0
+#: Seconds for a child to end once nobody can hear it any more.
+_END_SECONDS: Final = 5.0
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -123,6 +125,11 @@ async def run_in_child(config: Config, execution: "Execution", started: "Callabl
             # Where it runs next, that of a worker which has got as far, it ends or counts one more death.
             raise NotInChild(f"it had not got as far as the job within {START_SECONDS:g} s") from error
         if final is None:
+            # It may have closed its line, and live on without a way to tell how it ends.
+            await asyncio.wait((ended,), timeout=_END_SECONDS)
+            if not ended.done():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(child.pid, signal.SIGKILL)
             _conclude_death(await ended)
         else:
             _conclude(final)

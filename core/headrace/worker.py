@@ -78,6 +78,7 @@ class Worker:
         self._concurrency = concurrency
         self._told_last = False
         self._filling = False
+        self._task: asyncio.Task[Any] | None = None  #: that of `run`
         self._stop = Stop()
         self._drain_asked = asyncio.Event()
 
@@ -90,6 +91,11 @@ class Worker:
     def all_started(self) -> bool:
         """Whether the last of ``max_messages`` has been given its slot."""
         return 0 < self.max_messages <= self.started
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether it was told to end: to stop, or by its task being cancelled, of which it may not have heard yet."""
+        return self._stop.begun or (self._task is not None and self._task.cancelling() > 0)
 
     def stop(self) -> None:
         """Stop gracefully; called a second time, at once. Call it on the worker's loop: from a signal handler, say."""
@@ -124,7 +130,7 @@ class Worker:
         waited for, with ``until_empty`` for a minute; then it has stopped, and raises
         `BackendUnavailable`, or the `BackendError` of one that refuses.
         """
-        self.loop = asyncio.get_running_loop()
+        self.loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
         self.beat = time.monotonic()
         async with contextlib.AsyncExitStack() as stack:
             await stack.enter_async_context(self.app)
@@ -177,7 +183,7 @@ class Worker:
             self._stop.begin()
             await self._stop.to_the_end(self._shut_down(fetching, helpers))
         for work in works:
-            if not work.cancelled():
+            if work.done() and not work.cancelled():
                 work.result()
 
     async def _drain_when_asked(self, fetching: "asyncio.Task[None]") -> None:

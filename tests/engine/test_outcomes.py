@@ -1,6 +1,7 @@
 """What becomes of a message, by how its handler ends."""
 
 import asyncio
+import contextlib
 import sys
 import threading
 import time
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from headrace import Drop, Headrace, Job, Retry, current, job
+from headrace import Drop, Headrace, Job, Retry, consumer, current, job
 from headrace.driver import Message
 from headrace.errors import JobTimeout, UnknownJob
 from headrace.events import AfterHandle, BeforeHandle, FailedHandle, JobPushed, RetryHandle, TimeoutHandle
@@ -125,6 +126,30 @@ class DeafToCancel(Job, handle_timeout=0.05, on_timeout="cancel"):
             await asyncio.sleep(10)
         except asyncio.CancelledError:
             ran.append("heard")
+
+
+class DeafForLong(Job, handle_timeout=0.05, on_timeout="cancel"):
+    async def handle(self) -> None:
+        while "enough" not in ran:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(0.01)
+
+
+class AnswersToAnyName(Exception):
+    def __init__(self, answer: Any) -> None:
+        self.answer = answer
+
+    def __getattr__(self, name: str) -> Any:
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+class RaisesWhatAnswers(Job):
+    wrongly: bool
+
+    async def handle(self) -> None:
+        raise AnswersToAnyName(KeyError("no such thing") if self.wrongly else print)
 
 
 class RaisesInTime(Job, handle_timeout=5, max_retries=1, retry_seconds=0):
@@ -317,6 +342,60 @@ async def test_a_handler_that_swallows_its_cancellation_has_failed_all_the_same(
         await drain(app)
         assert await counts(app) == {"failed": 1}
     assert ran == ["heard"]
+
+
+async def test_the_message_of_a_handler_that_ignores_its_cancellation_goes_on_without_it(
+    make_app: MakeApp, monkeypatch: pytest.MonkeyPatch, record: Any
+) -> None:
+    monkeypatch.setattr(consumer, "_CANCEL_SECONDS", 0.1)
+    app = make_app(concurrent={"limit": 2})
+    seen = record(app)
+    async with app:
+        await app.queue().push(DeafForLong())
+        worker = app.worker()
+        running = asyncio.create_task(worker.run())
+        async with asyncio.timeout(10):
+            while not seen.of(FailedHandle):
+                await asyncio.sleep(0.01)
+        assert await counts(app) == {"failed": 1}
+        assert isinstance(seen.of(FailedHandle)[0].error, JobTimeout)
+        ran.append("enough")
+        worker.stop()
+        await running
+        assert await counts(app) == {"failed": 1}
+    failed, after = seen.of(FailedHandle, AfterHandle)
+    assert not failed.late
+    assert after.late
+
+
+async def test_a_worker_all_of_whose_slots_ignore_their_cancellation_ends(
+    make_app: MakeApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(consumer, "_CANCEL_SECONDS", 0.1)
+    app = make_app(concurrent={"limit": 2}, shutdown_timeout=0.1)
+    async with app:
+        await app.queue().push_many([DeafForLong(), DeafForLong()])
+        worker = app.worker()
+        running = asyncio.create_task(worker.run())
+        async with asyncio.timeout(10):
+            while not worker.overrun:
+                await asyncio.sleep(0.01)
+        ran.append("enough")
+        await running
+        assert await counts(app) == {"failed": 2}
+
+
+@pytest.mark.parametrize("wrongly", [False, True])
+async def test_an_exception_that_answers_to_any_name_fails_its_job_as_any_other(
+    make_app: MakeApp, wrongly: bool
+) -> None:
+    app = make_app()
+    async with app:
+        await app.queue().push(RaisesWhatAnswers(wrongly=wrongly))
+        await drain(app)
+        (listed,) = await app.queue().list("failed")
+    assert listed.message.note is not None
+    assert listed.message.note.type.endswith("AnswersToAnyName")
 
 
 async def test_a_handler_that_raises_before_its_deadline_is_retried_as_usual(make_app: MakeApp) -> None:

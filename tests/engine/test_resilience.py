@@ -18,7 +18,7 @@ from headrace.conformance import Fault, FaultyBackend
 from headrace.consumer import QueueConsumer
 from headrace.driver import Message, Settled
 from headrace.errors import BackendError, BackendUnavailable, CapabilityError, JobError
-from headrace.events import BackendBack, BackendLost, BeforeHandle, FailedHandle, LeaseLost, WorkerStopped
+from headrace.events import BackendBack, BackendLost, BeforeHandle, FailedHandle, LeaseLost, RetryHandle, WorkerStopped
 from headrace.worker import Worker
 from headrace_memory.backend import MemoryBackend
 
@@ -55,6 +55,14 @@ class Lingering(Job):
     async def handle(self) -> None:
         seen.append("started")
         await asyncio.sleep(60)
+
+
+class TakesItsTime(Job):
+    seconds: float
+
+    async def handle(self) -> None:
+        await asyncio.sleep(self.seconds)
+        seen.append("ended")
 
 
 class RaisesInCleanup(Job):
@@ -332,6 +340,63 @@ async def test_what_lay_here_past_its_lease_is_given_back_and_not_begun(
     assert seen == [7]
     (began,) = events.of(BeforeHandle)
     assert (began.message.attempt, began.message.deaths) == (0, 0)
+
+
+async def test_a_message_that_comes_again_while_its_handler_runs_is_no_second_run(
+    make_app: MakeApp, monkeypatch: pytest.MonkeyPatch, record: Any
+) -> None:
+    """So after a lost connection, or an outage longer than a lease: nobody has died."""
+    app = make_app(lease_seconds=0.3, pop_timeout=0.1)
+    events = record(app)
+    async with app:
+        driver = await app.queue().driver()
+
+        async def extend(self: Any, receipts: Sequence[Any], seconds: float) -> Any:
+            return [Settled.DONE for _ in receipts]
+
+        monkeypatch.setattr(type(driver), "extend", extend)
+        await app.queue().push(TakesItsTime(seconds=1.0))
+        worker = app.worker()
+        running = asyncio.create_task(worker.run())
+        await until(lambda: worker.running)
+        await until(lambda: worker.intake.taken >= 2)
+        await until(lambda: "ended" in seen and not worker.consumers[0].held)
+        worker.stop()
+        await running
+        assert await counts(app) == {}
+    assert seen == ["ended"]
+    assert not events.of(LeaseLost)
+
+
+def test_a_program_that_ends_costs_what_it_runs_no_attempt(make_app: MakeApp, record: Any) -> None:
+    app = make_app()
+    events = record(app)
+
+    async def main() -> None:
+        async with app:
+            await app.queue().push_many([Lingering() for _ in range(3)])
+            running = asyncio.create_task(app.worker().run())
+            await until(lambda: len(seen) == 3)
+            await asyncio.sleep(0)
+            assert not running.done()
+
+    asyncio.run(main())
+    assert seen == ["started"] * 3
+    assert not events.of(FailedHandle, RetryHandle)
+
+
+async def test_a_suspect_that_goes_on_past_its_timeout_does_not_keep_its_worker(make_app: MakeApp) -> None:
+    app = make_app(handle_timeout=0.1, shutdown_timeout=0.1)
+    async with app:
+        queue = app.queue()
+        driver = await queue.driver()
+        message = queue._message(Lingering(), 0.0)
+        await driver.push([Message(id=message.id, name=message.name, body=message.body, deaths=3)])
+        worker = app.worker()
+        async with asyncio.timeout(10):
+            await worker.run()
+        assert worker.overrun
+        assert await counts(app) == {"timeout": 1}
 
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="Python has no eager tasks before 3.12")
