@@ -457,6 +457,7 @@ async def test_a_process_that_hangs_while_it_starts_is_told_of_once_and_stays_un
     async with supervised(shop, monkeypatch, CONFIG) as running:
         child = await first_child(running)
         await eventually(lambda: "lifespan" in child.doing, "it has said where it is")
+        await eventually(lambda: "hangs" in shop.words, "it hangs")
         monkeypatch.setattr(place, "READY_SECONDS", 0.1)
         await eventually(lambda: "is not ready" in caplog.text, "that is told")
         (shop.folder / "hang").unlink()
@@ -483,7 +484,11 @@ async def test_a_successor_that_hangs_while_it_starts_does_not_keep_the_place_of
         await eventually(lambda: child.state == "working", "it works")
         shop.touch("hang")
         await asyncio.to_thread(shop.store, job, {"user_id": 1} if job == "Send" else {}, queue="low")
-        await eventually(lambda: "hangs" in shop.words, "its successor hangs")
+        hangs = "is in the lifespan shop_jobs:lifespan"
+        await eventually(
+            lambda: hangs in {each.doing for each in running.children - {child}}, "its successor has said where it is"
+        )
+        await eventually(lambda: "hangs" in shop.words, "it hangs")
         (shop.folder / "hang").unlink()
         monkeypatch.setattr(place, "READY_SECONDS", 0.1)
         await eventually(lambda: "it is in the lifespan" in caplog.text, "that is told")

@@ -250,7 +250,7 @@ async def test_a_second_stop_does_not_wait_for_what_ignores_its_cancellation(
     assert left.startswith("failed() of FailsDeaf ")
 
 
-class RunsOverItsTime(Job, handle_timeout=0.05):
+class StoppedLate(Job, handle_timeout=0.05):
     """Goes on past its timeout; cancelled, it may return as if it had come to its end."""
 
     returns: bool
@@ -269,7 +269,7 @@ async def test_a_handler_past_its_timeout_that_the_stop_ends_has_not_failed(
 ) -> None:
     async with make_app(top={"listeners": ["log"]}, shutdown_timeout=0.05) as app:
         seen = record(app)
-        await app.queue().push(RunsOverItsTime(returns=returns))
+        await app.queue().push(StoppedLate(returns=returns))
         worker = app.worker()
         running = asyncio.create_task(worker.run())
         await until(lambda: seen.of(TimeoutHandle))
@@ -459,7 +459,7 @@ async def test_a_listener_that_raises_changes_nothing(make_app: MakeApp, caplog:
 
 
 async def test_queue_length_is_told(make_app: MakeApp, record: Any) -> None:
-    app = make_app(queue_length_seconds=0.1)
+    app = make_app(queue_length_seconds=0.02)
     seen = record(app)
     async with app:
         await app.queue().push(Wait())
