@@ -459,7 +459,7 @@ async def test_a_listener_that_raises_changes_nothing(make_app: MakeApp, caplog:
 
 
 async def test_queue_length_is_told(make_app: MakeApp, record: Any) -> None:
-    app = make_app(queue_length_seconds=0.02)
+    app = make_app(queue_length_seconds=0.1)
     seen = record(app)
     async with app:
         await app.queue().push(Wait())
