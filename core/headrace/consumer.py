@@ -286,8 +286,8 @@ class QueueConsumer:
             # Whatever its cleaning up raised: it was the stop that ended it.
             self.give_back(execution)
         elif isinstance(error, asyncio.CancelledError) and not execution.cancelled_for and self.worker.is_ended:
-            # With all tasks of the loop, whose program ends, be it by what another handler has done to it.
-            self.give_back(execution)
+            # With all tasks of the loop, whose program ends. If that was no way to end it, one of them has done it.
+            self._return(execution, execution.message, died=not self.worker.may_be_cancelled)
         elif execution.cancelled_for == "timeout":
             limit = execution.terms.handle_timeout if execution.terms else 0.0
             late = JobTimeout(f"{execution.message.name} ran past its handle_timeout of {limit:g} s and was cancelled")
@@ -409,11 +409,19 @@ class QueueConsumer:
         settler = self.settler
         (settler.timeouts if channel == "timeout" else settler.failures).add(Move(execution, message, confirmed))
 
-    def _return(self, execution: Execution, message: Message, then: Callable[[], None] | None = None) -> None:
-        """Give a message back, now or later. Deliveries that died are folded into it."""
+    def _return(
+        self,
+        execution: Execution,
+        message: Message,
+        then: Callable[[], None] | None = None,
+        *,
+        died: bool = False,
+    ) -> None:
+        """Give a message back, now or later. Deliveries that died are folded into it, this one if it ``died``."""
         message = split(message, message.delay, self.capabilities.max_delay)
-        if message.deaths != execution.redeliveries:
-            message = msgspec.structs.replace(message, deaths=execution.redeliveries)
+        deaths = execution.redeliveries + died
+        if message.deaths != deaths:
+            message = msgspec.structs.replace(message, deaths=deaths)
         execution.settling = True
         self.settler.retries.add(Move(execution, message, then))
 

@@ -51,6 +51,9 @@ class Worker:
     Made by `Headrace.worker`. `run` is called once.
     """
 
+    #: Whether its task is cancelled by those who may end it, and not only by what a handler has done to the program.
+    may_be_cancelled = True
+
     def __init__(
         self, app: "Headrace", queues: Sequence[str], *, concurrency: int | None = None, max_messages: int | None = None
     ) -> None:

@@ -86,6 +86,8 @@ def _leave(line: socket.socket, farewell: Farewell | None) -> int:
 class _ProcessWorker(Worker):
     """A worker that tells when it is ready, and takes nothing before it is told to."""
 
+    may_be_cancelled = False  # it is told to end by its parent, or by a signal
+
     def __init__(self, app: Headrace, order: Order, line: socket.socket) -> None:
         super().__init__(app, order.queues, concurrency=order.concurrency, max_messages=order.max_messages)
         self.ended_by_parent = False

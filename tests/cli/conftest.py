@@ -98,6 +98,18 @@ class Quit(Job, queue="mail"):
         os._exit(self.status)
 
 
+class ExitsBeside(Job, queue="mail"):
+    """Ends the program from a task of its own, which all others hear as their cancellation."""
+
+    async def handle(self):
+        beside = asyncio.create_task(self.exit())
+        await asyncio.sleep(60)
+        del beside
+
+    async def exit(self):
+        sys.exit(3)
+
+
 class Overrun(Job, queue="mail", handle_timeout=0.05):
     async def handle(self):
         note("overrunning")

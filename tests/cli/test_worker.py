@@ -171,6 +171,21 @@ def test_a_job_that_ends_its_process_cannot_pass_for_a_worker_that_ended_well(sh
         assert f"ended with exit status {status}" in log
 
 
+def test_a_job_that_ends_its_program_from_a_task_takes_no_other_along(shop: Shop) -> None:
+    shop.configure(CONFIG.replace("[queues.mail]", "[queues.mail]\nmax_redeliveries = 1"))
+    shop.push("ExitsBeside")
+    for _ in range(3):
+        shop.push("Hold")
+    worker = shop.start("worker", "mail", "--until-empty")
+    until(lambda: "runs in a process of its own" in shop.log, "there are suspects")
+    shop.touch("release")
+    until(lambda: worker.poll() is not None, "the worker ends")
+    assert shop.words.count("released") == 3
+    assert shop.counts() == {"failed": 1}
+    (failed,) = shop.json("list", "mail")
+    assert failed["job"] == "ExitsBeside"
+
+
 def test_a_backend_that_cannot_be_used_ends_the_worker_with_one_line(shop: Shop) -> None:
     (shop.folder / "headrace.db").write_bytes(b"no database at all" * 1000)
     # The work failed, as for `headrace info`: no configuration is wrong.
