@@ -62,7 +62,8 @@ def demo(
     Jobs are pushed, run by worker processes, retried, failed, timed out, recovered from a
     killed worker, and reloaded; what they counted is checked against a plain loop. All of it
     happens in a scratch folder, in less than 20 seconds, and nothing is left behind. Exits
-    with 1 if the totals differ.
+    with 1 if the totals differ. It reads no configuration file; HEADRACE_BACKEND=redis, and
+    HEADRACE__BACKENDS__REDIS__URL where that is needed, let it run on another backend.
     """
     from headrace.demo.counting import find_files
     from headrace.demo.stage import scratch_folder
