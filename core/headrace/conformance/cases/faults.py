@@ -226,12 +226,13 @@ async def a_handler_that_blocks_the_loop_keeps_its_job(lab: Lab) -> None:
 
 @case(Promise.ZOMBIES, needs=("timed_leases",))
 async def the_late_end_of_a_job_whose_lease_ran_out_writes_nothing(lab: Lab) -> None:
-    """Where a lease could not be extended, its job runs again; when the first run ends, late, nothing is written, and
-    the lost lease is told."""
+    """Where a lease could not be extended, another worker runs its job again; when the first run ends, late, nothing is
+    written, and the lost lease is told."""
     shaky, gate = FaultyBackend(lab.backend, Fault("extend", "fail")), lab.harness.folder / "gate"
     async with Engine(lab, backend=shaky, lease_seconds=4 * lab.tick) as engine:
         await engine.push(Gated, ["twice"], gate=str(gate), home=os.getpid())
-        async with engine.working():
+        # Of one slot each, so that the other one takes it: the first would go on with what it has in hand.
+        async with engine.working(concurrency=1), engine.working(concurrency=1):
             await engine.until("its second start", lambda: len(engine.ledger.keys("began")) == 2)
             gate.touch()
             await engine.until("the lost lease to be told", lambda: engine.heard(LeaseLost))
