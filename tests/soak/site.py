@@ -123,7 +123,10 @@ class Site:
         """Kill the broker again and again, and start it each time."""
         while self.place.broker is not None:
             await asyncio.sleep(random.uniform(*KILL_BROKER_EVERY))
-            await asyncio.to_thread(self.place.settle)
+            try:
+                await asyncio.to_thread(self.place.settle)
+            except RuntimeError:
+                continue  # it does not answer, so that it might lose what it has not noted; the next time will do
             os.kill(self.place.broker.pid, signal.SIGKILL)
             self.kills["broker"] += 1
             starting = asyncio.create_task(asyncio.to_thread(self.place.start_again))

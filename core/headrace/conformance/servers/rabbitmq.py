@@ -194,7 +194,7 @@ class RabbitServer(ServerProcess):
         return self._run(list(map(str, command)))
 
     def evaluate(self, expressions: str) -> str:
-        """The value of Erlang expressions in the server. Raises `RuntimeError` for one that fails.
+        """The value of Erlang expressions in the server. Raises `RuntimeError` for one that fails, or has no answer.
 
         It takes some milliseconds, and `ctl` the better part of a second.
         """
@@ -209,9 +209,12 @@ class RabbitServer(ServerProcess):
         return value
 
     def _run(self, command: Sequence[str], given: str = "") -> str:
-        done = subprocess.run(
-            command, env=self.environment(), input=given, capture_output=True, text=True, timeout=self.patience
-        )
+        try:
+            done = subprocess.run(
+                command, env=self.environment(), input=given, capture_output=True, text=True, timeout=self.patience
+            )
+        except subprocess.TimeoutExpired as error:
+            raise RuntimeError(f"{' '.join(command)}: no answer within {self.patience:g} s") from error
         if done.returncode != 0:
             raise RuntimeError(f"{' '.join(command)}: {done.stdout}{done.stderr}")
         return done.stdout
