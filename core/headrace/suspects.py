@@ -110,8 +110,9 @@ async def run_in_child(config: Config, execution: "Execution", started: "Callabl
         os.close(writing)
     ended = asyncio.ensure_future(child.wait())
     try:
+        limit = asyncio.timeout(START_SECONDS)
         try:
-            async with asyncio.timeout(START_SECONDS) as limit:
+            async with limit:
 
                 def begins(execution: "Execution") -> None:
                     limit.reschedule(None)

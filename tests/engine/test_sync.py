@@ -260,7 +260,13 @@ def test_a_listeners_module_may_push_while_it_is_imported(tmp_path: Path) -> Non
         "print(app.sync().queue().info().waiting)\n"
     )
     done = subprocess.run(
-        [sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "script.py"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert (done.stdout, done.stderr, done.returncode) == ("2\n", "", 0)
 
