@@ -141,8 +141,7 @@ JOB_WORDS: Final = Vocabulary(
     foreign=MappingProxyType(
         {
             **QUEUE_WORDS.foreign,
-            **dict.fromkeys(("timeout", "job_timeout", "time_limit", "soft_time_limit"), _DEADLINE),
-            **dict.fromkeys(("max_run_time", "task_time_limit", "task_soft_time_limit"), _DEADLINE),
+            "timeout": _DEADLINE,
             **dict.fromkeys(("queue_name", "key", "channel", "actor_queue"), "use queue"),
             **dict.fromkeys(("unique_for", "unique_key", "dedup", "deduplicate"), "use unique, the name of a field"),
             **dict.fromkeys(

@@ -104,7 +104,7 @@ class _ProcessWorker(Worker):
         return await super().run(until_empty=until_empty)
 
     def tell_start(self) -> None:
-        """Say every few seconds what this one does until it is ready, which may be to block the event loop."""
+        """Say every second what this one does until it is ready, which may be to block the event loop."""
         while not self.is_ready:
             self._mention(self._start())
             time.sleep(_START_LOOK_SECONDS)
