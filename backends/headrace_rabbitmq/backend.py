@@ -17,20 +17,18 @@ Limits that are the broker's, and that no client can lift:
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from importlib.metadata import version
+from importlib import metadata
 from typing import Final
 
 from headrace.driver import CONTRACT, Backend, Capabilities, RestingChannel
 from headrace.errors import BackendError, BackendUnavailable
 from headrace_rabbitmq.connections.place import Place
 from headrace_rabbitmq.driver import MAX_BATCH, RabbitDriver
-from headrace_rabbitmq.lane import Lane
 from headrace_rabbitmq.lending import LENT
 from headrace_rabbitmq.management import Management
 from headrace_rabbitmq.opened import Opened
 from headrace_rabbitmq.prefixes import Register
 from headrace_rabbitmq.settings import RabbitSettings
-from headrace_rabbitmq.thread import LoopThread
 from headrace_rabbitmq.topology import MAX_DELAY, SHORTEST
 
 #: What can be looked at without counting a delivery that somebody might be blamed for.
@@ -71,22 +69,11 @@ class RabbitBackend(Backend):
         self._register = Register()
         self._open: Opened | None = None
         self._server_version = ""
+        self._capabilities = _capabilities("", settings.consumer_timeout)
 
     @property
     def capabilities(self) -> Capabilities:
-        if not self._server_version:
-            seconds = self._settings.consumer_timeout
-            return replace(
-                CAPABILITIES, max_run_hint=f"before RabbitMQ 3.12 its consumer_timeout, {seconds / 60:g} min"
-            )
-        if self._can_hold_long():
-            return CAPABILITIES
-        return replace(
-            CAPABILITIES,
-            max_run=self._settings.consumer_timeout,
-            max_run_hint=f"RabbitMQ {self._server_version} ends what is held longer than its consumer_timeout: raise "
-            "that in rabbitmq.conf, and say so here with the option consumer_timeout, or use RabbitMQ 3.12 or later",
-        )
+        return self._capabilities
 
     @property
     def place(self) -> str:
@@ -94,7 +81,7 @@ class RabbitBackend(Backend):
 
     @property
     def versions(self) -> Mapping[str, str]:
-        found = {name: version(name) for name in ("aiormq", "pamqp")}
+        found = {name: metadata.version(name) for name in ("aiormq", "pamqp")}
         if self._server_version:
             found["server"] = f"rabbitmq {self._server_version}"
         return found
@@ -106,15 +93,12 @@ class RabbitBackend(Backend):
         """Leases last as long as the connection: ``lease_seconds`` has no meaning here."""
         topology = self._register.enter(prefix)
 
-        def lane() -> tuple[LoopThread, Lane]:
+        def opened() -> Opened:
             if self._open is None:
                 raise BackendUnavailable(f"{self._place} is not open")
-            return self._open.thread, self._open.lane(topology)
+            return self._open
 
-        return RabbitDriver(lane)
-
-    def _can_hold_long(self) -> bool:
-        return _numbers(self._server_version) >= _HOLDS_LONG
+        return RabbitDriver(topology, opened)
 
     async def open(self) -> None:
         opened = Opened(self._place, self._settings, self._management)
@@ -128,6 +112,7 @@ class RabbitBackend(Backend):
         except BaseException:
             await opened.close()
             raise
+        self._capabilities = _capabilities(self._server_version, self._settings.consumer_timeout)
         self._open = opened
 
     async def close(self) -> None:
@@ -137,6 +122,21 @@ class RabbitBackend(Backend):
 
     async def check(self) -> Sequence[str]:
         return await self._management.check() if self._management is not None else ()
+
+
+def _capabilities(version: str, consumer_timeout: float) -> Capabilities:
+    """Those of a broker; of one that nobody has asked for its version yet, if that is empty."""
+    if not version:
+        hint = f"before RabbitMQ 3.12 its consumer_timeout, {consumer_timeout / 60:g} min"
+        return replace(CAPABILITIES, max_run_hint=hint)
+    if _numbers(version) >= _HOLDS_LONG:
+        return CAPABILITIES
+    return replace(
+        CAPABILITIES,
+        max_run=consumer_timeout,
+        max_run_hint=f"RabbitMQ {version} ends what is held longer than its consumer_timeout: raise "
+        "that in rabbitmq.conf, and say so here with the option consumer_timeout, or use RabbitMQ 3.12 or later",
+    )
 
 
 def _numbers(text: str) -> tuple[int, ...]:

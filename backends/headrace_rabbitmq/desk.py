@@ -40,7 +40,7 @@ _BY_FORCE: Final = 5.0
 
 
 class Desk:
-    """Sends some questions at a time. Belongs to the event loop of the backend's thread."""
+    """Sends some questions at a time. Belongs to the event loop of its connections."""
 
     def __init__(self, link: Link, management: Management | None) -> None:
         self._link = link

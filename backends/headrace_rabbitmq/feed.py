@@ -90,7 +90,7 @@ class _Consumer:
 
 
 class Feed:
-    """Fills one queue's buffer. Belongs to the event loop of the backend's thread, but for its public attributes."""
+    """Fills one queue's buffer. Belongs to the event loop of its connections, but for its public attributes."""
 
     def __init__(self, link: Link, declared: Declared, topology: Topology, publisher: Publisher) -> None:
         self.buffer = Unpopped()

@@ -34,7 +34,7 @@ class Receipt(NamedTuple):
 
 
 class Hold:
-    """Belongs to the event loop of the backend's thread, but for `Receipt`, which anybody may have."""
+    """Belongs to the event loop of its connections, but for `Receipt`, which anybody may have."""
 
     def __init__(self, link: Link, queue: str) -> None:
         self._link = link

@@ -1,7 +1,7 @@
 """How callers get deliveries of one queue: out of a buffer, or by sleeping until something is in it.
 
 Lives on the callers' event loop. What fills the buffer, and empties it of what nobody takes, is
-`headrace_rabbitmq.feed`, in the backend's thread.
+`headrace_rabbitmq.feed`, where the connections live.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ from typing import Final, TypeVar
 
 from headrace.errors import BackendError
 from headrace_rabbitmq.feed import Feed
-from headrace_rabbitmq.thread import LoopThread
+from headrace_rabbitmq.loops import ConnectionLoop
 from headrace_rabbitmq.unpopped import Delivered
 
 T = TypeVar("T")
@@ -23,14 +23,14 @@ _SILENCE: Final = 5.0
 class Intake:
     """One queue's deliveries, for all who pop them."""
 
-    def __init__(self, thread: LoopThread, feed: Feed) -> None:
-        self._thread = thread
+    def __init__(self, connections: ConnectionLoop, feed: Feed) -> None:
+        self._connections = connections
         self._feed = feed
         self._buffer = feed.buffer
         self._sleepers: set[asyncio.Future[None]] = set()
-        self._is_told = False  #: whether the thread has told of deliveries that the sleepers have not heard of
+        self._is_told = False  #: whether it was told of deliveries that the sleepers have not heard of
         feed.on_arrival = self._arrived
-        feed.on_failure = lambda error: thread.tell(self._fail, error)
+        feed.on_failure = lambda error: connections.tell(self._fail, error)
 
     async def pop(self, limit: int, wait: float) -> list[Delivered]:
         """Take at most ``limit`` deliveries, waiting for the first. Cancelled, it takes nothing."""
@@ -38,7 +38,7 @@ class Intake:
         if not taken:
             taken = await self._come(limit, wait, lambda: self._buffer.take(limit))
         if taken and len(taken) < limit and not self._feed.suffices(limit - len(taken)):
-            self._thread.post(self._feed.grow, limit - len(taken))
+            self._connections.post(self._feed.grow, limit - len(taken))
         self._feed.touched = time.monotonic()
         return taken
 
@@ -49,9 +49,9 @@ class Intake:
         cancelled, it takes the popped back.
         """
         try:
-            await self._thread.call(self._feed.withdraw())
+            await self._connections.call(self._feed.withdraw())
         except BaseException:
-            self._thread.post(self._feed.put_back, popped)  # unless it is over, too
+            self._connections.post(self._feed.put_back, popped)  # unless it is over, too
             raise
 
     async def wait_ready(self, seconds: float) -> bool:
@@ -63,11 +63,11 @@ class Intake:
     async def _come(self, limit: int, wait: float, look: Callable[[], T]) -> T:
         """What ``look`` finds once there is something in the buffer, or when the time is over."""
         if wait <= 0:
-            await self._thread.call(self._feed.look(limit))
+            await self._connections.call(self._feed.look(limit))
             return look()
         found = await self._sleep(limit, wait, look)
         if not found and time.monotonic() - self._feed.heard > _SILENCE:
-            await self._thread.call(self._feed.look(limit))
+            await self._connections.call(self._feed.look(limit))
             found = look()
         return found
 
@@ -75,7 +75,7 @@ class Intake:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + wait
         caller = object()
-        self._thread.post(self._feed.begin, caller, limit)
+        self._connections.post(self._feed.begin, caller, limit)
         try:
             while True:
                 sleeper: asyncio.Future[None] = loop.create_future()
@@ -91,16 +91,16 @@ class Intake:
                     self._sleepers.discard(sleeper)
                 if loop.time() >= deadline:
                     return look()
-                self._thread.post(self._feed.adjust)  # another may take what came
+                self._connections.post(self._feed.adjust)  # another may take what came
         finally:
             self._feed.touched = time.monotonic()
-            self._thread.post(self._feed.finish, caller)
+            self._connections.post(self._feed.finish, caller)
 
     def _arrived(self) -> None:
-        """In the thread: something is in the buffer."""
+        """Where the connections live: something is in the buffer."""
         if self._sleepers and not self._is_told:
             self._is_told = True
-            self._thread.tell(self._wake_all)
+            self._connections.tell(self._wake_all)
 
     def _wake_all(self) -> None:
         self._is_told = False

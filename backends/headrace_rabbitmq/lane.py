@@ -1,4 +1,4 @@
-"""Everything that one queue has in the backend's thread, and the verbs as they run there."""
+"""Everything that one queue has where its connections live, and the verbs as they run there."""
 
 import contextlib
 from collections.abc import Iterable, Sequence
@@ -13,19 +13,19 @@ from headrace_rabbitmq.frames import QueuePurge
 from headrace_rabbitmq.holding import Receipt, settle
 from headrace_rabbitmq.intake import Intake
 from headrace_rabbitmq.lending import Lending
+from headrace_rabbitmq.loops import ConnectionLoop
 from headrace_rabbitmq.management import Management
 from headrace_rabbitmq.publishing import Publisher
 from headrace_rabbitmq.resting import Resting
-from headrace_rabbitmq.thread import LoopThread
 from headrace_rabbitmq.topology import Topology
 
 
 class Lane:
-    """One queue. All but `intake` belongs to the event loop of the backend's thread."""
+    """One queue. All but `intake` belongs to the event loop of its connections."""
 
     def __init__(
         self,
-        thread: LoopThread,
+        connections: ConnectionLoop,
         publishing: Link,
         consuming: Link,
         desk: Desk,
@@ -39,7 +39,7 @@ class Lane:
         self._declared = Declared(desk, topology)
         self.publisher = Publisher(publishing, self._declared, topology)
         self.feed = Feed(consuming, self._declared, topology, self.publisher)
-        self.intake = Intake(thread, self.feed)
+        self.intake = Intake(connections, self.feed)
         self._resting: dict[RestingChannel, Resting] = {}
         self._lending = Lending(consuming, self._declared, topology)
 

@@ -63,7 +63,7 @@ class _Lender:
 
 
 class Lending:
-    """What is lent of one queue of ours. Belongs to the event loop of the backend's thread."""
+    """What is lent of one queue of ours. Belongs to the event loop of its connections."""
 
     def __init__(self, link: Link, declared: Declared, topology: Topology) -> None:
         self._link = link

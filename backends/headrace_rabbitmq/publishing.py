@@ -38,7 +38,7 @@ _QUIET: Final = 0.2
 
 
 class Publisher:
-    """Belongs to the event loop of the backend's thread. One channel, so that a refusal hurts no other queue."""
+    """Belongs to the event loop of its connections. One channel, so that a refusal hurts no other queue."""
 
     def __init__(self, link: Link, declared: Declared, topology: Topology) -> None:
         self._link = link

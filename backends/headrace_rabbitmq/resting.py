@@ -30,7 +30,7 @@ _LOOK: Final = 0.005
 
 
 class Resting:
-    """The verbs on one resting channel. Belongs to the event loop of the backend's thread."""
+    """The verbs on one resting channel. Belongs to the event loop of its connections."""
 
     def __init__(self, link: Link, declared: Declared, topology: Topology, publisher: Publisher, queue: str) -> None:
         self._link = link

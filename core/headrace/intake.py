@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from headrace.consumer import QueueConsumer
-from headrace.stopping import end_tasks
+from headrace.ending import end_tasks
 
 if TYPE_CHECKING:
     from headrace.worker import Worker

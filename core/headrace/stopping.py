@@ -11,14 +11,13 @@ from collections.abc import Collection, Coroutine, Iterable, Sequence
 from typing import Any, Final
 
 from headrace.consumer import QueueConsumer
+from headrace.ending import GRACE_SECONDS, end_tasks
 from headrace.execution import Execution
 from headrace.log_fields import about
 
 logger = logging.getLogger("headrace")
 
-#: Seconds that a cancelled handler has for its cleaning up, and the last calls for their answers;
-#: and after a second signal.
-GRACE_SECONDS: Final = 5.0
+#: Seconds instead of `GRACE_SECONDS` after a second signal.
 HURRIED_SECONDS: Final = 1.0
 #: Seconds between looks at whether a handler that is waited for has gone past its timeout.
 _LOOK_SECONDS: Final = 1.0
@@ -171,24 +170,3 @@ def _handlers(consumers: Sequence[QueueConsumer]) -> list[asyncio.Task[None]]:
 async def _until_done(tasks: Collection[asyncio.Task[Any]]) -> None:
     if tasks:
         await asyncio.wait(tasks)
-
-
-async def end_tasks(tasks: Iterable[asyncio.Task[Any]], seconds: float = GRACE_SECONDS) -> None:
-    """Cancel tasks and wait until they are gone, at most ``seconds``.
-
-    What ignores its cancellation is told of and left behind: a worker that waited for it would never end.
-    """
-    tasks = tuple(tasks)
-    for task in tasks:
-        task.add_done_callback(_tell_error)
-        task.cancel()
-    if not tasks:
-        return
-    _, left = await asyncio.wait(tasks, timeout=seconds)
-    for task in left:
-        logger.error("%s did not end within %g s of being cancelled, and is left behind", task.get_name(), seconds)
-
-
-def _tell_error(task: asyncio.Task[Any]) -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
-        logger.debug("a task of the worker ended with an error", exc_info=error)

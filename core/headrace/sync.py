@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeVar, Unpack
 
 from headrace.driver import Channel, Info, RestingChannel
+from headrace.ending import GRACE_SECONDS, end_tasks
 from headrace.errors import BackendUnavailable, WrongContext
 from headrace.job import Job
 from headrace.options import Delay, PushWords
@@ -32,9 +33,7 @@ logger = logging.getLogger("headrace")
 
 #: Seconds that a fork, or the exit, waits for calls of other threads; a push has an answer, or none, within five.
 _LONGEST_CALL: Final = 10.0
-#: Seconds for calls that are cancelled to end. What ignores that must not keep a process from its exit.
-_CANCEL_SECONDS: Final = 5.0
-#: Seconds for a session to end: twice those, and as many as all backends side by side may take to close.
+#: Seconds for a session to end: twice `GRACE_SECONDS`, and as many as all backends side by side may take to close.
 _END_SECONDS: Final = 30.0
 
 
@@ -107,11 +106,12 @@ class _Session:
 
     async def _end(self) -> None:
         # What was submitted before the end has begun: the loop takes turns in the order of asking.
-        await _cancel(self._calls)
+        await end_tasks(self._calls, GRACE_SECONDS)
         try:
             await self.app.close()
         finally:
-            await _cancel(each for each in asyncio.all_tasks() if each is not asyncio.current_task())
+            others = (each for each in asyncio.all_tasks() if each is not asyncio.current_task())
+            await end_tasks(others, GRACE_SECONDS)
 
 
 class SyncPortal:
@@ -228,25 +228,6 @@ class SyncPortal:
         if self._session is not None:
             self._inherited.append(self._session)
             self._session = None
-
-
-async def _cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
-    """Cancel tasks and wait for their ends, for as long as that may rightly take."""
-    chosen = list(tasks)
-    for each in chosen:
-        each.add_done_callback(_heed)
-        each.cancel()
-    if chosen:
-        _, left = await asyncio.wait(chosen, timeout=_CANCEL_SECONDS)
-        for each in left:
-            text = "%s did not end within %g s of being cancelled, and is left behind"
-            logger.error(text, each.get_name(), _CANCEL_SECONDS)
-
-
-def _heed(task: asyncio.Task[Any]) -> None:
-    """Whoever made the call is told what it raised; nobody else is to be."""
-    if not task.cancelled():
-        task.exception()
 
 
 def _call_if_alive(method: Callable[[], None]) -> Callable[[], None]:

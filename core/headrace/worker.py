@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from headrace.alone import AloneRuns
 from headrace.availability import Availability
 from headrace.consumer import QueueConsumer
+from headrace.ending import GRACE_SECONDS, end_tasks
 from headrace.errors import BackendUnavailable, CapabilityError
 from headrace.events import BackendBack, BackendLost, QueueLength, WorkerStarted, WorkerStopped
 from headrace.execution import Execution
@@ -29,7 +30,7 @@ from headrace.lifespan import lifespan_of
 from headrace.plans import Plans, load_middleware
 from headrace.queue import Queue
 from headrace.stalls import LOOKS, Stalls
-from headrace.stopping import GRACE_SECONDS, Stop, drain, end_tasks, shut_down
+from headrace.stopping import Stop, drain, shut_down
 
 if TYPE_CHECKING:
     from headrace.app import Headrace

@@ -19,11 +19,11 @@ from typing import Final
 import msgspec
 
 from headrace.app import Headrace
+from headrace.ending import end_tasks
 from headrace.errors import BackendError, CapabilityError, ConfigError, HeadraceError, JobError
 from headrace.logs import log_to_stderr, log_what_nobody_catches
 from headrace.orders import DRAIN, GO, HURRY, STOP_SECONDS, Ending, Farewell, LastTaken, Order, Ready, Sign, Starting
 from headrace.stalls import LOOK_SECONDS
-from headrace.stopping import end_tasks
 from headrace.worker import Worker
 
 logger = logging.getLogger("headrace")

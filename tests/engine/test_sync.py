@@ -300,7 +300,7 @@ def test_no_call_waits_for_ever_when_the_app_is_closed(make_app: MakeApp) -> Non
 def test_closing_does_not_wait_for_a_call_that_ignores_its_cancellation(
     make_app: MakeApp, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("headrace.sync._CANCEL_SECONDS", 0.1)
+    monkeypatch.setattr("headrace.sync.GRACE_SECONDS", 0.1)
     app = make_app()
     began, may_end, told = (threading.Event() for _ in range(3))
 

@@ -7,6 +7,7 @@ aiormq's.
 """
 
 import asyncio
+import math
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
@@ -22,10 +23,14 @@ from pamqp.body import ContentBody
 from pamqp.header import ContentHeader
 
 from headrace_rabbitmq.codec import Parcel
+from headrace_rabbitmq.connections.pulse import READ
 from headrace_rabbitmq.frames import Publish
 
 #: Bytes that are written at once, and then waited for: the broker's reading sets the pace.
 _WRITE: Final = 256 * 1024
+
+#: Bytes of a write that is not waited for where an answer is.
+_LITTLE: Final = 4 * 1024
 
 #: Bytes of a frame, by RabbitMQ's default, where the broker sets no limit: aiormq would take that for no bytes at all.
 _FRAME: Final = 128 * 1024
@@ -70,16 +75,18 @@ class BatchChannel(Channel):
         super().__init__(connection, number, publisher_confirms=publisher_confirms, frame_buffer=None)
         self.max_content_size = largest_content(connection)
 
-    async def write(self, payload: bytes) -> None:
-        """Send, and wait until the socket has taken it. Raises what aiormq raises if the channel is closed.
+    async def write(self, payload: bytes, *, is_answered: bool = False) -> None:
+        """Send, and wait until the socket has taken it, unless it is little and an answer is waited for.
 
-        On one that is closed nothing is sent: the broker would end the connection for it.
+        Raises what aiormq raises if the channel is closed. Then nothing is sent: the broker would end the connection
+        for it.
         """
         if self.is_closed:
             raise ChannelInvalidStateError(f"channel {self.number} is closed")
-        drained = self.create_future()
+        drained = None if is_answered and len(payload) <= _LITTLE else self.create_future()
         await self.write_queue.put(ChannelFrame(payload=payload, should_close=False, drain_future=drained))
-        await drained
+        if drained is not None:
+            await drained
 
 
 class Outcome(Enum):
@@ -133,8 +140,9 @@ class PublishChannel(BatchChannel):
         what was heard by then is told.
         """
         try:
-            async with asyncio.timeout(patience):
-                await self._writing.acquire()  # their numbers are the order in which they are written
+            # Their numbers are the order in which they are written.
+            async with asyncio.timeout(patience if self._writing.locked() else None):
+                await self._writing.acquire()
         except TimeoutError:
             return
         if not self.is_usable:
@@ -144,7 +152,7 @@ class PublishChannel(BatchChannel):
         async with _patience(batch, patience):
             try:
                 for payload in self._payloads(batch):
-                    await self.write(payload)
+                    await self.write(payload, is_answered=True)
                     batch.moved = self.loop.time()
             except BaseException:
                 self._is_cut_short = True
@@ -220,19 +228,28 @@ class PublishChannel(BatchChannel):
 
 @asynccontextmanager
 async def _patience(batch: _Batch, seconds: float) -> AsyncIterator[None]:
-    """Raise `TimeoutError` out of what runs in here when a batch has not moved for so long."""
+    """Raise `TimeoutError` out of what runs in here when a batch has not moved for so long.
+
+    A loop that was held up looks late: what was answered meanwhile is read first.
+    """
     loop = asyncio.get_running_loop()
     batch.moved = loop.time()
     timers: list[asyncio.TimerHandle] = []  #: at most one
     async with asyncio.timeout(None) as limit:
 
-        def look() -> None:
-            if batch.moved + seconds > loop.time():
-                timers[:] = [loop.call_at(batch.moved + seconds, look)]
+        def look(due: float) -> None:
+            now = loop.time()
+            if batch.moved + seconds > now:
+                look_at(batch.moved + seconds)
+            elif now - due > READ:
+                timers[:] = [loop.call_later(READ, look, math.inf)]
             else:
-                limit.reschedule(loop.time())
+                limit.reschedule(now)
 
-        look()
+        def look_at(due: float) -> None:
+            timers[:] = [loop.call_at(due, look, due)]
+
+        look_at(batch.moved + seconds)
         try:
             yield
         finally:

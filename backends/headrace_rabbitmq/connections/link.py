@@ -26,6 +26,7 @@ from headrace.tls import context
 from headrace_rabbitmq.connections.channel import AnyChannel, largest_content, open_channel
 from headrace_rabbitmq.connections.lenient import UNREADABLE, LenientTransport
 from headrace_rabbitmq.connections.place import Place
+from headrace_rabbitmq.connections.pulse import Pulse
 from headrace_rabbitmq.connections.tls import trouble
 from headrace_rabbitmq.errors import FOREIGN, translate, translated
 from headrace_rabbitmq.settings import RabbitSettings
@@ -82,7 +83,7 @@ class _RememberingTransport(TransportFactory):
 
 
 class Link:
-    """A connection for one purpose. Belongs to the event loop of the backend's thread."""
+    """A connection for one purpose. Belongs to the event loop of its connections."""
 
     def __init__(self, place: Place, settings: RabbitSettings, purpose: str) -> None:
         self.place = place
@@ -97,12 +98,16 @@ class Link:
         self._was_blocked = False  #: whether the broker blocked publishers when it was last heard of
         self._turn = asyncio.Lock()  #: held by whoever publishes while that is so
         self._first = 0  #: the host to try first: the one that answered last
+        self._pulse = Pulse(settings.heartbeat)
         if _LOGGER.level == logging.NOTSET:
             _LOGGER.setLevel(logging.CRITICAL)
 
     async def connection(self) -> Connection:
         """The connection, made if there is none. Raises `BackendError`."""
         if self._connection is not None and self._connection.is_opened:
+            if (unread := self._pulse.unread()) > 0:
+                await asyncio.sleep(unread)
+                return await self.connection()
             return self._connection
         if self._connecting is None:
             self._connecting = asyncio.create_task(self._connect())
@@ -117,6 +122,7 @@ class Link:
         self._connecting = None
         if not task.cancelled() and task.exception() is None:
             self._connection = task.result()
+            self._pulse.start()
             self._connection.closing.add_done_callback(self._ended)
 
     def _ended(self, closing: "asyncio.Future[object]") -> None:
@@ -227,6 +233,7 @@ class Link:
         """Give up a connection on which there was no answer: the next call makes another one."""
         if connection is self._connection:  # and not one that was made since
             self._connection = None
+            self._pulse.stop()
             self._leave(connection)
 
     def doubt(self) -> None:
