@@ -7,7 +7,7 @@ work. It is then done on the spot: nothing else is left that the loop would have
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final, TypeVar
 
 T = TypeVar("T")
@@ -23,17 +23,21 @@ class Threads:
         self._loop = asyncio.get_running_loop()
         self._executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="headrace-sqlite")
 
-    def run(self, work: Callable[[], T]) -> asyncio.Future[T]:
+    def begin(self, work: Callable[[], T]) -> Future[T]:
         """Have ``work`` done in a thread, or here and now if the interpreter starts none any more."""
         try:
-            return self._loop.run_in_executor(self._executor, work)
+            return self._executor.submit(work)
         except RuntimeError:
-            future: asyncio.Future[T] = self._loop.create_future()
+            future: Future[T] = Future()
             try:
                 future.set_result(work())
             except Exception as error:
                 future.set_exception(error)
             return future
+
+    def run(self, work: Callable[[], T]) -> asyncio.Future[T]:
+        """The same, to be awaited."""
+        return asyncio.wrap_future(self.begin(work), loop=self._loop)
 
     def close(self) -> None:
         """End the threads. Nothing may be under way."""

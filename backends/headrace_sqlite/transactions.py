@@ -7,8 +7,9 @@ of go-cloud's ``batcher``.
 
 A transaction runs on the event loop's own thread, in one piece, without waiting: a thread
 beside a busy loop would get the interpreter back some two hundred times a second. What
-waits for the disk runs in threads. Where another process has the write lock, it is asked
-for again after a pause.
+waits for the disk runs in threads; the loop gives a sync a moment of its own if the last one
+needed no more, since to be woken by a thread takes as long. Where another process has the
+write lock, it is asked for again after a pause.
 
 Owns ordering, isolation of requests from one another's errors, and the life of a
 transaction. Does not know what a request does, but for what it says of itself: whether its
@@ -16,9 +17,12 @@ effect must be on the disk, and which queue others may want to look at afterward
 """
 
 import asyncio
+import concurrent.futures
 import contextlib
+import math
 import random
 import sqlite3
+import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable
 from pathlib import Path
@@ -35,6 +39,10 @@ T = TypeVar("T")
 #: Seconds between tries for the write lock, at random up to this: others hold it for a few
 #: milliseconds at a time, and the loop's timers are no finer than one.
 _BUSY_PAUSE: Final = 0.003
+
+#: Seconds for which the loop waits for a sync, if the last one took less: to go on meanwhile, and be woken by a thread,
+#: takes a good part of that as well.
+_MOMENT: Final = 0.0003
 
 #: What a request does: connection and time in, result out.
 Work = Callable[[sqlite3.Connection, int], T]
@@ -97,7 +105,10 @@ class Transactions:
         self._alone: deque[_Request[Any]] = deque()  #: to be run one by one, after an error among several
         self._unsynced: list[_Request[Any]] = []
         self._scheduled = False
-        self._syncing: asyncio.Future[None] | None = None
+        self._syncing: concurrent.futures.Future[None] | None = None
+        self._synced: list[_Request[Any]] = []  #: those who wait for it
+        self._is_awaited = False  #: whether the loop is told of its end
+        self._sync_seconds = math.inf  #: what the last one took
         self._upkeep: asyncio.Task[None] | None = None  #: of the log, with the write lock held
         self._closed = False
 
@@ -203,6 +214,7 @@ class Transactions:
         if ready:
             self._made_ready(ready)
         self._empty_if_full()
+        self._answer_when_synced()
 
     def _roll_back(self) -> None:
         if self._connection.in_transaction:  # some errors have ended it already
@@ -213,25 +225,43 @@ class Transactions:
     # The disk.
 
     def _sync(self) -> None:
-        if self._syncing is not None or not self._unsynced:
+        """Begin to sync what was committed, unless a sync is under way: then it is the next one's."""
+        if self._syncing is None and self._unsynced:
+            self._synced, self._unsynced = self._unsynced, []
+            self._syncing = self._threads.begin(self._timed_sync)
+
+    def _timed_sync(self) -> None:
+        began = time.perf_counter()
+        self._log.sync()
+        self._sync_seconds = time.perf_counter() - began
+
+    def _answer_when_synced(self) -> None:
+        """Answer those who wait for the sync that was begun: here and now, if it takes but a moment."""
+        if self._syncing is None or self._is_awaited:
             return
-        batch, self._unsynced = self._unsynced, []
-        self._syncing = self._threads.run(self._log.sync)
+        if self._sync_seconds < _MOMENT:
+            with contextlib.suppress(Exception):  # told of below
+                self._syncing.exception(_MOMENT)
+        if self._syncing.done():
+            self._end_sync(self._syncing)
+        else:
+            self._is_awaited = True
+            asyncio.wrap_future(self._syncing, loop=self._loop).add_done_callback(self._end_sync)
 
-        def done(future: asyncio.Future[None]) -> None:
-            self._syncing = None
-            try:
-                future.result()
-                self._log.check_name()
-            except (Exception, asyncio.CancelledError) as error:
-                for request in batch:
-                    request.refuse(unsynced(error, self._path), error)
-            else:
-                for request in batch:
-                    request.answer()
-            self._sync()
-
-        self._syncing.add_done_callback(done)
+    def _end_sync(self, syncing: "asyncio.Future[None] | concurrent.futures.Future[None]") -> None:
+        self._syncing, self._is_awaited = None, False
+        batch, self._synced = self._synced, []
+        try:
+            syncing.result()
+            self._log.check_name()
+        except (Exception, asyncio.CancelledError) as error:
+            for request in batch:
+                request.refuse(unsynced(error, self._path), error)
+        else:
+            for request in batch:
+                request.answer()
+        self._sync()
+        self._answer_when_synced()
 
     def _empty_if_full(self) -> None:
         if self.assistant_free.locked():
@@ -282,7 +312,7 @@ class Transactions:
             if self._upkeep is not None:
                 await asyncio.wait([self._upkeep])
             elif self._syncing is not None:
-                await asyncio.wait([self._syncing])
+                await asyncio.wait([asyncio.wrap_future(self._syncing)])
             else:
                 self._schedule()
                 await asyncio.sleep(_BUSY_PAUSE)

@@ -506,6 +506,25 @@ async def test_a_sync_that_fails_for_a_full_log_leaves_the_log_as_it_is(
     assert path.stat().st_size > size
 
 
+async def test_the_loop_goes_on_while_a_disk_that_was_quick_takes_its_time(
+    sqlite: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = sqlite()
+    await backend.open()
+    driver = backend.driver("{q}")
+    slow = FailingDisk(monkeypatch)
+    for _ in range(3):
+        await driver.push(messages(1))
+    slow.seconds = 0.3
+    pushing = asyncio.create_task(driver.push([message("a")]))
+    turns = 0
+    while not pushing.done():
+        await asyncio.sleep(0.01)
+        turns += 1
+    assert await pushing == ["a"]
+    assert turns > 5
+
+
 async def test_with_normal_synchronous_no_call_waits_for_the_disk(
     sqlite: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
