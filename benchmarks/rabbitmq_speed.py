@@ -24,8 +24,8 @@ import aio_pika
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractQueue
 
 from headrace import Headrace
-from headrace.conformance.servers.rabbitmq import RabbitServer
 from headrace.driver import Message
+from headrace_bench.servers import make_rabbitmq
 from measuring import PACE, Noop, consume, consume_by_two, paced, paced_latency, percentiles, spread
 
 #: Confirms that the bare client awaits together, and the messages that it holds.
@@ -174,7 +174,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="throughput only")
     options = parser.parse_args()
     with ExitStack() as stack:
-        bench = Bench(options.url or stack.enter_context(RabbitServer()).url, options.jobs)
+        bench = Bench(options.url or stack.enter_context(make_rabbitmq(schedulers=1)).url, options.jobs)
         if options.delays:
             print_lateness(bench)
             return

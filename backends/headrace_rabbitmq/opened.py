@@ -79,6 +79,7 @@ class _Side:
         self._consuming = Link(place, settings, "headrace, consuming")
         self._lanes: dict[str, Lane] = {}
         self._desk: Desk | None = None
+        self._closing: asyncio.Task[None] | None = None
 
     async def connect(self) -> str:
         async def publishing() -> str:
@@ -98,6 +99,12 @@ class _Side:
         return found
 
     async def close(self) -> None:
+        """Once, whoever asks."""
+        if self._closing is None:
+            self._closing = asyncio.get_running_loop().create_task(self._close())
+        await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
         async def leave() -> None:
             await asyncio.gather(*(lane.feed.close() for lane in self._lanes.values()), return_exceptions=True)
             await self.loop.drain()

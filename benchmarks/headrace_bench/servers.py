@@ -15,6 +15,9 @@ from headrace.conformance.servers.rabbitmq import RabbitServer
 from headrace.conformance.servers.redis import RedisServer
 from headrace_bench.machine import describe
 
+#: What RabbitMQ takes of a machine's memory before it blocks publishers, by its default.
+_MEMORY_SHARE: Final = 0.4
+
 
 class Instance(msgspec.Struct, frozen=True):
     """A running server, as a backend's options and a report have to know it."""
@@ -30,9 +33,16 @@ def _redis() -> RedisServer:
     return RedisServer(append_only=True, appendfsync="everysec")
 
 
+def make_rabbitmq(schedulers: int) -> RabbitServer:
+    """A RabbitMQ that blocks publishers where one does by default: a test's has memory for small queues only."""
+    return RabbitServer(
+        schedulers=schedulers,
+        options={"vm_memory_high_watermark.absolute": round(_MEMORY_SHARE * describe().memory)},
+    )
+
+
 def _rabbitmq() -> RabbitServer:
-    # As many schedulers as there are processors, and RabbitMQ's own pace of looking after its queues.
-    return RabbitServer(schedulers=describe().cores)
+    return make_rabbitmq(schedulers=describe().cores)
 
 
 class _Kind(NamedTuple):
@@ -47,7 +57,12 @@ class _Kind(NamedTuple):
 
 _KINDS: Final[Mapping[str, _Kind]] = {
     "redis": _Kind(_redis, "url", "private; appendfsync everysec", "written to disk within a second"),
-    "rabbitmq": _Kind(_rabbitmq, "url", "private; one node", "quorum queue, on disk before it is confirmed"),
+    "rabbitmq": _Kind(
+        lambda: make_rabbitmq(describe().cores),
+        "url",
+        "private; one node",
+        "quorum queue, on disk before it is confirmed",
+    ),
     "sqs": _Kind(
         MotoServer, "endpoint_url", "moto, an emulator: its rates say nothing of SQS", "in moto's memory", ENVIRONMENT
     ),
@@ -70,4 +85,4 @@ def private(plugin: str) -> Iterator[Instance]:
         yield Instance({kind.option: server.url}, server.pid, settings, kind.durability, dict(kind.environment))
 
 
-__all__ = ["NEED_SERVER", "Instance", "ServerNotFound", "private"]
+__all__ = ["NEED_SERVER", "Instance", "ServerNotFound", "make_rabbitmq", "private"]

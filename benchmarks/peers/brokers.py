@@ -14,6 +14,7 @@ from typing import Final, Self
 from headrace.conformance.servers.process import ServerNotFound
 from headrace.conformance.servers.rabbitmq import RabbitServer
 from headrace.conformance.servers.redis import RedisServer
+from headrace_bench.servers import make_rabbitmq
 from peers.contenders import Broker
 
 #: Databases of the Redis: one for each trial that takes place beside others, and the first for runs.
@@ -55,7 +56,7 @@ class Brokers:
                     self.missing["redis"] = str(reason)
             if "rabbitmq" in self._wanted:
                 try:
-                    self._rabbit = stack.enter_context(RabbitServer())
+                    self._rabbit = stack.enter_context(make_rabbitmq(schedulers=1))
                 except ServerNotFound as reason:
                     self.missing["rabbitmq"] = str(reason)
             self._find_versions()

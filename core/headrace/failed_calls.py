@@ -8,12 +8,12 @@ import asyncio
 import contextvars
 import inspect
 import logging
-from concurrent.futures import ThreadPoolExecutor
 
 from headrace.context import set_current
 from headrace.errors import JobError
 from headrace.execution import Execution
 from headrace.job import Job
+from headrace.threads import Threads
 
 logger = logging.getLogger("headrace")
 
@@ -24,7 +24,7 @@ class FailedCalls:
     Not the loop's own threads, which handlers may have filled, nor the handlers'.
     """
 
-    def __init__(self, threads: ThreadPoolExecutor) -> None:
+    def __init__(self, threads: Threads) -> None:
         self.tasks: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
         self._threads = threads
@@ -47,7 +47,7 @@ class FailedCalls:
                 await job.failed(error)
             else:
                 context = contextvars.copy_context()
-                await self._loop.run_in_executor(self._threads, lambda: context.run(job.failed, error))
+                await self._threads.run(lambda: context.run(job.failed, error))
         except asyncio.CancelledError:
             raise
         except BaseException:

@@ -4,13 +4,11 @@ Owns the precedence push, job, queue, built-in, and where a handler runs: ``asyn
 the loop, ``def`` in a thread. When it runs, and what follows, is the consumer's business.
 """
 
-import asyncio
 import contextvars
 import functools
 import inspect
 import math
 from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +24,7 @@ from headrace.needs import refuse_too_long, require_declared
 from headrace.options import OnTimeout
 from headrace.queue import OPTIONS_HEADER
 from headrace.settings import RetrySeconds, RunOptions
+from headrace.threads import Threads
 
 if TYPE_CHECKING:
     from headrace.app import Headrace
@@ -82,7 +81,7 @@ class Plans:
     """The plans of one queue's jobs, made when first asked for."""
 
     def __init__(
-        self, app: "Headrace", settings: QueueSettings, middleware: Sequence[Middleware], threads: ThreadPoolExecutor
+        self, app: "Headrace", settings: QueueSettings, middleware: Sequence[Middleware], threads: Threads
     ) -> None:
         self._app = app
         self._settings = settings
@@ -174,34 +173,20 @@ async def _call_async(run: Current, job: Job) -> object:
     return await job.handle()  # type: ignore[misc]
 
 
-async def _call_in_thread(
-    threads: ThreadPoolExecutor, middleware: Sequence[Middleware], run: Current, job: Job
-) -> object:
+async def _call_in_thread(threads: Threads, middleware: Sequence[Middleware], run: Current, job: Job) -> object:
     call: Callable[[], object] = job.handle
     for each in reversed(middleware):
         call = functools.partial(each, run, call)
-    # The error comes back as a value: a StopIteration set on a future would never arrive.
     context, source = contextvars.copy_context(), job.job_options.source
-    error = await asyncio.get_running_loop().run_in_executor(threads, lambda: context.run(_caught, call, source))
-    if error is not None:
-        raise error
-    return None
+    return await threads.run(lambda: context.run(_call_plain, call, source))
 
 
-def _caught(call: Callable[[], object], source: str) -> BaseException | None:
-    try:
-        given = call()
-        if inspect.isawaitable(given):
-            raise JobError(f"{source}: handle() returned an awaitable from a plain 'def'; declare it 'async def'")
-        if inspect.isgenerator(given) or inspect.isasyncgen(given):
-            raise JobError(f"{source}: handle() returned a generator, of which nothing has run")
-    except StopIteration as error:
-        wrapped = RuntimeError("the handler raised StopIteration")
-        wrapped.__cause__ = error
-        return wrapped
-    except BaseException as error:
-        return error
-    return None
+def _call_plain(call: Callable[[], object], source: str) -> None:
+    given = call()
+    if inspect.isawaitable(given):
+        raise JobError(f"{source}: handle() returned an awaitable from a plain 'def'; declare it 'async def'")
+    if inspect.isgenerator(given) or inspect.isasyncgen(given):
+        raise JobError(f"{source}: handle() returned a generator, of which nothing has run")
 
 
 async def _around(middleware: Sequence[Middleware], innermost: Invoke, run: Current, job: Job) -> object:

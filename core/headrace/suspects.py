@@ -15,7 +15,6 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn
 
 import msgspec
@@ -249,13 +248,14 @@ async def _run(request: Request, tell: Any) -> Report:
     from headrace.app import Headrace
     from headrace.lifespan import lifespan_of
     from headrace.plans import Plans, load_middleware
+    from headrace.threads import Threads
 
     try:
         app = Headrace.load(request.config)
         app.load_jobs()
         settings = app.config.queue(request.queue)
         middleware = load_middleware(app.config.middleware)
-        plan = Plans(app, settings, middleware, ThreadPoolExecutor(1)).get(request.message.name)
+        plan = Plans(app, settings, middleware, Threads(1, "headrace-job")).get(request.message.name)
         job = plan.decode(request.message.body)
         terms = plan.terms_of(request.message)
     except Exception as error:

@@ -12,7 +12,6 @@ import os
 import socket
 import time
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final
 
 from headrace.alone import AloneRuns
@@ -31,6 +30,7 @@ from headrace.plans import Plans, load_middleware
 from headrace.queue import Queue
 from headrace.stalls import LOOKS, Stalls
 from headrace.stopping import Stop, drain, shut_down
+from headrace.threads import Threads
 
 if TYPE_CHECKING:
     from headrace.app import Headrace
@@ -141,10 +141,10 @@ class Worker:
             self.app.load_jobs()
             if not declared_jobs():
                 logger.warning("no job is declared here, so that none can be run: name its module among the imports")
-            threads = ThreadPoolExecutor(self.limit, thread_name_prefix="headrace-job")
-            stack.callback(threads.shutdown, wait=False, cancel_futures=True)
-            failed_threads = ThreadPoolExecutor(self.limit, thread_name_prefix="headrace-failed")
-            stack.callback(failed_threads.shutdown, wait=False, cancel_futures=True)
+            threads = Threads(self.limit, "headrace-job")
+            stack.callback(threads.close)
+            failed_threads = Threads(self.limit, "headrace-failed")
+            stack.callback(failed_threads.close)
             self.failed_calls = FailedCalls(failed_threads)
             self.consumers = self._make_consumers(threads)
             self.intake = Intake(self, self.consumers, until_empty=until_empty)
@@ -204,7 +204,7 @@ class Worker:
                 hint = "it cannot tell when a queue is empty, so run without until_empty"
                 raise CapabilityError(queue.settings.backend, "counts", hint)
 
-    def _make_consumers(self, threads: ThreadPoolExecutor) -> list[QueueConsumer]:
+    def _make_consumers(self, threads: Threads) -> list[QueueConsumer]:
         middleware = load_middleware(self.app.config.middleware)
         availabilities: dict[str, Availability] = {}
         consumers = []

@@ -9,7 +9,6 @@ import contextlib
 import math
 import sqlite3
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -28,6 +27,7 @@ from headrace.errors import BackendError, ConfigError, InvalidPayload, InvalidSi
 from headrace.plans import JobPlan, Plans
 from headrace.queue import OPTIONS_HEADER
 from headrace.signing import SIGNATURE_HEADER, Signer
+from headrace.threads import Threads
 from headrace_bench.results import UnreadableReport, from_json
 from headrace_rabbitmq import codec as rabbitmq
 from headrace_redis import codec as redis
@@ -206,4 +206,4 @@ def _codec() -> JobCodec[Read]:
 @cache
 def _plan() -> JobPlan:
     app = Headrace({"backend": "memory", "listeners": []})
-    return Plans(app, app.config.queue("default"), [], ThreadPoolExecutor(1)).get("fuzz.Read")
+    return Plans(app, app.config.queue("default"), [], Threads(1, "fuzz")).get("fuzz.Read")

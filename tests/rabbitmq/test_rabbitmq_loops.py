@@ -107,3 +107,13 @@ async def test_silence_still_ends_a_push_of_a_loop_that_is_held_up_all_the_time(
     proxy.heal()
     proxy.cut()
     await push_when_back(driver, messages(1))
+
+
+async def test_a_backend_closes_at_once_after_somebody_has_begun_to_take(make: Make, server: RabbitServer) -> None:
+    for _ in range(5):
+        backend = make(server.url)
+        await backend.open()
+        driver = backend.driver("{mail}")
+        await driver.push(messages(1))
+        assert await driver.ack(receipts(await take(driver, 1))) == [Settled.DONE]
+        await asyncio.wait_for(backend.close(), 4)

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import math
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -22,6 +21,7 @@ from headrace.needs import hint_of, refuse_too_long, require_declared
 from headrace.plans import Middleware, Plans, load_middleware
 from headrace.printing import printable_block
 from headrace.tables import suggest
+from headrace.threads import Threads
 
 EXAMPLES = (
     "headrace check",
@@ -211,11 +211,10 @@ class Inspection:
             queue = self.app.queue(options.queue)
             # The same plan that a worker makes before its first message, and refuses.
             backend = queue.settings.backend
-            with ThreadPoolExecutor(1) as threads:
-                plans = Plans(self.app, queue.settings, self._middleware, threads)
-                if backend in self._backends:
-                    plans.hold_to(self._capabilities(backend))
-                plan = plans.get(options.name)
+            plans = Plans(self.app, queue.settings, self._middleware, Threads(1, "headrace-job"))  # starts none
+            if backend in self._backends:
+                plans.hold_to(self._capabilities(backend))
+            plan = plans.get(options.name)
             if backend in self._backends:
                 require_declared(options, backend, queue.capabilities)
                 self._warn_of_no_end(subject, options.handle_timeout, backend)

@@ -10,7 +10,6 @@ import functools
 import inspect
 import threading
 from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -28,6 +27,7 @@ from headrace.testing.blocking import run_blocking
 from headrace.testing.fake import Fake
 from headrace.testing.outcomes import raise_first
 from headrace.testing.recorder import Recorder
+from headrace.threads import Threads
 
 T = TypeVar("T")
 
@@ -102,7 +102,7 @@ class _Call:
         self._middleware = middleware
         self._state = state
         # Of its own: a handler that pushes waits in it, and one that was shared could run out of threads.
-        self._threads = ThreadPoolExecutor(1, thread_name_prefix="headrace-inline")
+        self._threads = Threads(1, "headrace-inline")
         self._plan = Plans(app, settings, middleware, self._threads).get(message.name)
         self._job = self._plan.decode(message.body)
         self._terms = self._plan.terms_of(message)
@@ -120,9 +120,9 @@ class _Call:
                 self._told(error, await asyncio.create_task(self._tell(error)))
         except BaseException:
             # The pusher was cancelled, and a handler in a thread goes on.
-            self._threads.shutdown(wait=False)
+            self._threads.close()
             raise
-        self._threads.shutdown()
+        self._threads.close(wait=True)
 
     def run_here(self) -> None:
         """As `run`, in this thread; on an event loop only what needs one."""
@@ -134,7 +134,7 @@ class _Call:
             if (error := self._to_be_told()) is not None:
                 self._told(error, _apart(functools.partial(self._tell_here, error)))
         finally:
-            self._threads.shutdown()
+            self._threads.close(wait=True)
 
     def _begin(self) -> DetachedRun:
         return DetachedRun(self._message, self._queue, self._job, self._terms.handle_timeout, self._state)
@@ -184,7 +184,7 @@ class _Call:
         """Call ``failed``; its error."""
         if not inspect.iscoroutinefunction(self._job.failed):
             tell = functools.partial(_apart, functools.partial(self._tell_here, error))
-            return await asyncio.get_running_loop().run_in_executor(self._threads, tell)
+            return await self._threads.run(tell)
         set_current(self._run)
         try:
             await self._job.failed(error)
