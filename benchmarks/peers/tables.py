@@ -21,8 +21,8 @@ _COLUMNS: Final[list[tuple[str, str, dict[str, Parameter], str, Callable[[float]
         ("push_many /s", 1, "rate", "{:,.0f}".format),
         ("consume /s", 2, "rate", "{:,.0f}".format),
         ("by two /s", 3, "rate", "{:,.0f}".format),
-        ("p50 ms", 4, "p50", "{:.1f}".format),
-        ("p99 ms", 4, "p99", "{:.1f}".format),
+        ("p50 ms", 4, "p50", "{:.2f}".format),
+        ("p99 ms", 4, "p99", "{:.2f}".format),
     )
     for each in (SCENARIOS[at],)
 ]
@@ -99,8 +99,8 @@ def _of_targets(report: Report) -> Table:
         [
             Cell(each.broker),
             Cell(each.title),
-            Cell(f"{each.ours:,.1f}", "figure"),
-            Cell(f"{each.theirs:,.1f}", "figure"),
+            Cell(_short(each.ours), "figure"),
+            Cell(_short(each.theirs), "figure"),
             Cell(each.best),
             Cell(f"{each.ratio:.2f}", "figure"),
             Cell(each.wanted),
@@ -110,6 +110,11 @@ def _of_targets(report: Report) -> Table:
     ]
     headings = ["", "", "headrace", "best of them", "", "ratio", "wanted", ""]
     return Table("targets", "", headings, frozenset({2, 3, 5}), rows)
+
+
+def _short(figure: float) -> str:
+    """A rate, or milliseconds."""
+    return f"{figure:,.0f}" if figure >= 100 else f"{figure:.2f}"
 
 
 def _print(found: Table, console: Console) -> None:

@@ -132,8 +132,9 @@ async def test_no_job_is_lost_when_its_queue_is_deleted_but_those_that_were_in_i
 
 @pytest.mark.timeout(1800 if LONG else 300)  # three nodes start, and one of them once more
 async def test_no_job_is_lost_when_a_cluster_loses_a_node(tmp_path: Path) -> None:
+    """Without retries: RabbitMQ 3.10 may leave a queue that delays pass without a leader: see its backend's limits."""
     with RabbitCluster() as cluster:
-        async with load_on(tmp_path, cluster.url) as load:
+        async with load_on(tmp_path, cluster.url, failing=0) as load:
             load.start_worker()
             async with load.pushing(JOBS, PAUSE):
                 await load.until_more_runs()
