@@ -211,10 +211,12 @@ class Transactions:
             else:
                 request.answer()
         self._sync()
-        if ready:
-            self._made_ready(ready)
-        self._empty_if_full()
-        self._answer_when_synced()
+        try:
+            if ready:
+                self._made_ready(ready)
+            self._empty_if_full()
+        finally:
+            self._answer_when_synced()
 
     def _roll_back(self) -> None:
         if self._connection.in_transaction:  # some errors have ended it already
