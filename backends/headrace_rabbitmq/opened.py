@@ -1,7 +1,7 @@
 """An opened backend: its connections, where they live, and what each of its queues has there."""
 
 import asyncio
-from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from headrace_rabbitmq.connections.link import Link
@@ -24,11 +24,8 @@ class Opened:
     """
 
     def __init__(self, place: Place, settings: RabbitSettings, management: Management | None) -> None:
-        def side(loop: ConnectionLoop) -> _Side:
-            return _Side(loop, place, settings, management)
-
-        self._side: Callable[[ConnectionLoop], _Side] = side
-        self._near = side(CallersLoop())
+        self._make_side = partial(_Side, place=place, settings=settings, management=management)
+        self._near = self._make_side(CallersLoop())
         self._far: _Side | None = None
         self._retiring: asyncio.Task[None] | None = None
 
@@ -44,7 +41,7 @@ class Opened:
     def taking(self, topology: Topology) -> tuple[ConnectionLoop, Lane]:
         """The same, where messages may be held for long."""
         if self._far is None:
-            self._far = self._side(LoopThread("headrace-rabbitmq"))
+            self._far = self._make_side(LoopThread("headrace-rabbitmq"))
             self._retiring = asyncio.get_running_loop().create_task(self._retire())
         return self.lane(topology)
 

@@ -57,12 +57,7 @@ class _Kind(NamedTuple):
 
 _KINDS: Final[Mapping[str, _Kind]] = {
     "redis": _Kind(_redis, "url", "private; appendfsync everysec", "written to disk within a second"),
-    "rabbitmq": _Kind(
-        lambda: make_rabbitmq(describe().cores),
-        "url",
-        "private; one node",
-        "quorum queue, on disk before it is confirmed",
-    ),
+    "rabbitmq": _Kind(_rabbitmq, "url", "private; one node", "quorum queue, on disk before it is confirmed"),
     "sqs": _Kind(
         MotoServer, "endpoint_url", "moto, an emulator: its rates say nothing of SQS", "in moto's memory", ENVIRONMENT
     ),

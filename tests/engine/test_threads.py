@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
@@ -33,7 +34,7 @@ async def test_what_a_call_returns_or_raises_comes_back(threads: Threads) -> Non
 
 async def test_of_many_calls_none_is_forgotten(threads: Threads) -> None:
     numbers = range(5000)
-    assert await asyncio.gather(*(threads.run(lambda number=number: number) for number in numbers)) == [*numbers]  # type: ignore[misc]
+    assert await asyncio.gather(*(threads.run(partial(int, number)) for number in numbers)) == [*numbers]
 
 
 async def test_what_was_cancelled_before_it_began_is_not_done(threads: Threads) -> None:
