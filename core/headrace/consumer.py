@@ -118,7 +118,10 @@ class QueueConsumer:
         """A delivery that died before, or carries headers: perhaps not for running, or not here."""
         message, most = execution.message, self.settings.max_redeliveries
         if execution.delivery.count > 1 and (earlier := self._earlier(execution)) is not None:
-            self._adopt(earlier, execution)
+            if earlier.settling:
+                self.settler.came_again(earlier, execution)
+            else:
+                self.adopt(earlier, execution)
         elif is_hop(message):
             self._return(execution, after_hop(message))
         elif execution.redeliveries > 2 * most:
@@ -139,11 +142,11 @@ class QueueConsumer:
     def _earlier(self, execution: Execution) -> Execution | None:
         """The same message, if this worker still has it in hand: it lost lease or connection, and nobody died."""
         for each in self.held:
-            if each is not execution and each.id == execution.id and not each.settling:
+            if each is not execution and each.id == execution.id:
                 return each
         return None
 
-    def _adopt(self, earlier: Execution, execution: Execution) -> None:
+    def adopt(self, earlier: Execution, execution: Execution) -> None:
         """Let a delivery go on by the receipt of a later one, instead of beside it. It counts as one."""
         self.held.discard(execution)
         count, message = earlier.delivery.count, earlier.delivery.message
@@ -450,7 +453,7 @@ class QueueConsumer:
         """Wait until everything that was to be settled is."""
         await self.settler.drain()
 
-    def settled(self, executions: Sequence[Execution]) -> None:
+    def let_go(self, executions: Sequence[Execution]) -> None:
         """These are no longer in this worker's hands."""
         indebted = self.indebted
         self.held.difference_update(executions)

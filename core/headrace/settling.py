@@ -42,6 +42,9 @@ class Move(NamedTuple):
     then: Callable[[], None] | None  #: called once the move is confirmed
 
 
+_Item = TypeVar("_Item", bound=Execution | Move)
+
+
 class Settler:
     """Settles the deliveries of one queue, in batches. Belongs to the worker's event loop."""
 
@@ -54,12 +57,26 @@ class Settler:
         self.retries = Batcher(self._send_retries, size)
         self.failures = Batcher(self._send_failures, size)
         self.timeouts = Batcher(self._send_timeouts, size)
-        self._batchers: tuple[Batcher[Any], ...] = (self.acks, self.retries, self.failures, self.timeouts)
+        # Acks come last, as the others may lead to one.
+        self._batchers: tuple[Batcher[Any], ...] = (self.retries, self.failures, self.timeouts, self.acks)
+        self._later: dict[Execution, Execution] = {}  #: what came again while its verb was on its way
 
     @property
     def idle(self) -> bool:
         """Whether nothing is on its way, or waits to be."""
         return all(each.idle for each in self._batchers)
+
+    def came_again(self, execution: Execution, later: Execution) -> None:
+        """A message has come again whose handler has ended, and whose verb is on its way with the receipt from before.
+
+        So it is not for running: if that verb proves to be stale, it is sent again with the later receipt.
+        """
+        later.settling = True
+        before = self._later.get(execution)
+        if before is not None:
+            self._consumer.adopt(before, later)
+        else:
+            self._later[execution] = later
 
     async def drain(self) -> None:
         """Wait until everything that was to be settled is."""
@@ -68,8 +85,7 @@ class Settler:
 
     def abandon(self) -> list[Execution]:
         """Settle nothing more; what was still to be settled, and comes back by its lease."""
-        left = [item for batcher in self._batchers for item in batcher.abandon()]
-        return [item if isinstance(item, Execution) else item.execution for item in left]
+        return [_execution_of(item) for batcher in self._batchers for item in batcher.abandon()]
 
     async def _send_acks(self, batch: Sequence[Execution]) -> None:
         async def ack(items: Sequence[Execution]) -> Sequence[Result]:
@@ -80,7 +96,6 @@ class Settler:
                 # After a lost answer, stale may only mean that the first try took effect.
                 if result is not Settled.DONE and not repeated:
                     self._not_settled(execution, result)
-        self._consumer.settled(batch)
 
     async def _send_retries(self, batch: Sequence[Move]) -> None:
         await self._send_moves("retry", batch, lambda pairs: self._consumer.driver.retry(pairs), ("delayed", "waiting"))
@@ -108,13 +123,13 @@ class Settler:
                         item.then()
                 else:
                     self._not_settled(item.execution, result)
-        self._consumer.settled([each.execution for each in batch])
 
     async def _settle(
-        self, verb: str, items: Sequence[T], call: Callable[[Sequence[T]], Awaitable[Sequence[Result]]]
-    ) -> AsyncIterator[tuple[Sequence[T], Sequence[Result], bool]]:
+        self, verb: str, items: Sequence[_Item], call: Callable[[Sequence[_Item]], Awaitable[Sequence[Result]]]
+    ) -> AsyncIterator[tuple[Sequence[_Item], Sequence[Result], bool]]:
         """Send items until each has a result: some of them, theirs, and whether earlier tries may have taken effect.
 
+        By then they are out of this worker's hands.
         What is out of reach is sent again for as long as that takes. A call that is refused is sent again item by
         item, so that one which cannot be settled keeps no other from it; what is then refused for long has that as
         its result, if its lease lets it come back.
@@ -127,12 +142,27 @@ class Settler:
             insists = not self._comes_back or time.monotonic() - refused_since < _REFUSED_LONGEST
             kinds = (BackendUnavailable, _Refused) if insists else BackendUnavailable
             again = [isinstance(each, kinds) for each in results]
+            if self._later:
+                again = [self._goes_on(*each) for each in zip(items, results, again, strict=True)]
             if not all(again):
                 over = [not each for each in again]
+                self._consumer.let_go([_execution_of(each) for each in compress(items, over)])
                 yield [*compress(items, over)], [*compress(results, over)], before
             items, before = [*compress(items, again)], True
             if items:
                 await caller.pause()
+
+    def _goes_on(self, item: Execution | Move, result: Result, again: bool) -> bool:
+        """Whether an item is sent again: as it was to be, or since its message came again meanwhile."""
+        later = self._later.pop(_execution_of(item), None)
+        if later is None:
+            return again
+        if result is Settled.DONE:
+            # The backend took the receipt from before, and may yet wait for an answer to the later one.
+            self.acks.add(later)
+            return False
+        self._consumer.adopt(_execution_of(item), later)
+        return True
 
     async def _arrived(self, move: Move, goals: Sequence[Channel]) -> bool:
         """Whether a move whose answer was lost took effect, as far as the backend can show it."""
@@ -154,6 +184,10 @@ class Settler:
             logger.error(text, execution.message.name, execution.message.id, result, extra=about(execution))
         else:
             self._consumer.lease_lost(execution)
+
+
+def _execution_of(item: Execution | Move) -> Execution:
+    return item if isinstance(item, Execution) else item.execution
 
 
 async def _together(

@@ -16,7 +16,7 @@ from headrace import Headrace, Job, current, listen, settling
 from headrace.availability import Caller
 from headrace.conformance import Fault, FaultyBackend
 from headrace.consumer import QueueConsumer
-from headrace.driver import Message, Settled
+from headrace.driver import Delivery, Driver, Message, Result, Settled
 from headrace.errors import BackendError, BackendUnavailable, CapabilityError, JobError
 from headrace.events import BackendBack, BackendLost, BeforeHandle, FailedHandle, LeaseLost, RetryHandle, WorkerStopped
 from headrace.worker import Worker
@@ -57,11 +57,9 @@ class Lingering(Job):
         await asyncio.sleep(60)
 
 
-class TakesItsTime(Job):
-    seconds: float
-
+class UntilTold(Job):
     async def handle(self) -> None:
-        await asyncio.sleep(self.seconds)
+        await until(lambda: "told" in seen)
         seen.append("ended")
 
 
@@ -342,30 +340,118 @@ async def test_what_lay_here_past_its_lease_is_given_back_and_not_begun(
     assert (began.message.attempt, began.message.deaths) == (0, 0)
 
 
+@pytest.fixture
+def lose_lease(monkeypatch: pytest.MonkeyPatch) -> Callable[[Driver], list[Delivery]]:
+    """Let the first lease of a queue run out, unnoticed, until its message has come again; what has come."""
+
+    def lose(driver: Driver) -> list[Delivery]:
+        kind, came = type(driver), list[Delivery]()
+        honest, honest_extend = kind.pop, kind.extend
+
+        async def pop(self: Driver, limit: int, wait: float) -> Sequence[Delivery]:
+            deliveries = await honest(self, limit, wait)
+            came.extend(deliveries)
+            return deliveries
+
+        async def extend(self: Driver, receipts: Sequence[Any], seconds: float) -> Sequence[Result]:
+            return [Settled.DONE] * len(receipts) if len(came) < 2 else await honest_extend(self, receipts, seconds)
+
+        monkeypatch.setattr(kind, "pop", pop)
+        monkeypatch.setattr(kind, "extend", extend)
+        return came
+
+    return lose
+
+
 async def test_a_message_that_comes_again_while_its_handler_runs_is_no_second_run(
-    make_app: MakeApp, monkeypatch: pytest.MonkeyPatch, record: Any
+    make_app: MakeApp, lose_lease: Callable[[Driver], list[Delivery]], record: Any
 ) -> None:
     """So after a lost connection, or an outage longer than a lease: nobody has died."""
-    app = make_app(lease_seconds=0.3, pop_timeout=0.1)
+    app = make_app(lease_seconds=1.0, pop_timeout=0.1)
     events = record(app)
     async with app:
-        driver = await app.queue().driver()
-
-        async def extend(self: Any, receipts: Sequence[Any], seconds: float) -> Any:
-            return [Settled.DONE for _ in receipts]
-
-        monkeypatch.setattr(type(driver), "extend", extend)
-        await app.queue().push(TakesItsTime(seconds=1.0))
+        await app.queue().push(UntilTold())
+        came = lose_lease(await app.queue().driver())
         worker = app.worker()
         running = asyncio.create_task(worker.run())
-        await until(lambda: worker.running)
-        await until(lambda: worker.intake.taken >= 2)
-        await until(lambda: "ended" in seen and not worker.consumers[0].held)
+        await until(lambda: len(came) == 2)
+        seen.append("told")
+        await until(lambda: not worker.consumers[0].held)
         worker.stop()
         await running
         assert await counts(app) == {}
-    assert seen == ["ended"]
+    assert seen == ["told", "ended"]
     assert not events.of(LeaseLost)
+
+
+@pytest.mark.parametrize(
+    ("verb", "job", "options", "left", "runs"),
+    [
+        ("ack", Plain(number=7), {}, {}, 1),
+        ("retry", Failing(number=7), {"max_retries": 1, "retry_seconds": 0}, {"failed": 1}, 2),
+        ("fail", Failing(number=7), {"max_retries": 0}, {"failed": 1}, 1),
+    ],
+)
+async def test_a_message_that_comes_again_while_it_is_settled_is_settled_once_more_and_not_run(
+    make_app: MakeApp,
+    monkeypatch: pytest.MonkeyPatch,
+    lose_lease: Callable[[Driver], list[Delivery]],
+    record: Any,
+    verb: str,
+    job: Job,
+    options: dict[str, Any],
+    left: dict[str, int],
+    runs: int,
+) -> None:
+    """So when a handler ends during an outage that is longer than its lease."""
+    app = make_app(lease_seconds=1.0, pop_timeout=0.1, **options)
+    events = record(app)
+    async with app:
+        driver, worker = await app.queue().driver(), app.worker()
+        came = lose_lease(driver)
+        honest, tries = getattr(type(driver), verb), itertools.count()
+
+        async def settle(self: Driver, items: Sequence[Any], *channel: Any) -> Any:
+            if not next(tries):
+                await until(lambda: len(came) >= 2)
+            return await honest(self, items, *channel)
+
+        monkeypatch.setattr(type(driver), verb, settle)
+        await app.queue().push(job)
+        running = asyncio.create_task(worker.run())
+        await until(lambda: len(came) > runs and worker.consumers[0].idle)
+        worker.stop()
+        await running
+        assert await counts(app) == left
+    assert next(tries) == 2
+    assert len(events.of(BeforeHandle)) == runs
+    assert [each.message.deaths for each in events.of(BeforeHandle)] == [0] * runs
+    assert not events.of(LeaseLost)
+
+
+async def test_a_backend_that_takes_an_older_receipt_is_not_left_with_the_later_one(
+    make_app: MakeApp, monkeypatch: pytest.MonkeyPatch, lose_lease: Callable[[Driver], list[Delivery]]
+) -> None:
+    app = make_app(lease_seconds=1.0, pop_timeout=0.1)
+    async with app:
+        driver, worker = await app.queue().driver(), app.worker()
+        came = lose_lease(driver)
+        honest, tries = type(driver).ack, itertools.count()
+
+        async def ack(self: Driver, receipts: Sequence[Any]) -> Sequence[Any]:
+            if next(tries):
+                return await honest(self, receipts)
+            await until(lambda: len(came) >= 2)
+            return [Settled.DONE] * len(receipts)
+
+        monkeypatch.setattr(type(driver), "ack", ack)
+        await app.queue().push(Plain(number=7))
+        running = asyncio.create_task(worker.run())
+        await until(lambda: len(came) >= 2 and worker.consumers[0].idle)
+        worker.stop()
+        await running
+        assert await counts(app) == {}
+    assert seen == [7]
 
 
 def test_a_program_that_ends_costs_what_it_runs_no_attempt(make_app: MakeApp, record: Any) -> None:
