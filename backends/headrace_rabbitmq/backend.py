@@ -9,9 +9,11 @@ Limits that are the broker's, and that no client can lift:
   and name, whatever a message has of them; the rest is for the note of a failure, of which a part is kept if need be.
 * A delayed message whose next queue has no leader at the moment when it is due is sent on again after the broker's
   ``dead_letter_worker_publisher_confirm_timeout``, by default 180 s: late, and not lost.
-* A queue that RabbitMQ 3.10 is just making when a node of its cluster is killed may be left without a leader: three
-  followers, none of which asks for an election (seen). For headrace that is mostly one of those that delays pass, as
-  they are made when a delay first needs them: what is delayed then waits in the one before it, and is not counted.
+* A queue whose node is killed in the moment when it makes it, members first and then their first election, is left
+  without a leader for good (seen in a cluster on 3.10 and 4.0). For headrace that is mostly one of those that delays
+  pass, as they are made when a delay first needs them: what is delayed then waits in the one before it, and is not
+  counted. ``rabbitmq-queues quorum_status`` shows one by members that all are followers. Nothing was ever confirmed
+  there, so it can be deleted; the next process that delays makes it anew, and what waits goes on.
 * A message that somebody pushes in the very moment when an idle worker stops fetching may be counted as delivered
   once more than it was (seen on 3.10).
 * Whoever asks for counts is told of delays by asking for queues that may not be there: with no delay ever used in a
