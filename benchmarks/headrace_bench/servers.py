@@ -35,10 +35,7 @@ def _redis() -> RedisServer:
 
 def make_rabbitmq(schedulers: int) -> RabbitServer:
     """A RabbitMQ that blocks publishers where one does by default: a test's has memory for small queues only."""
-    return RabbitServer(
-        schedulers=schedulers,
-        options={"vm_memory_high_watermark.absolute": round(_MEMORY_SHARE * describe().memory)},
-    )
+    return RabbitServer(schedulers=schedulers, memory=round(_MEMORY_SHARE * describe().memory))
 
 
 def _rabbitmq() -> RabbitServer:

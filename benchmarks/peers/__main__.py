@@ -38,7 +38,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, help="else 1 if quick, and 5 if not")
     parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="contenders whose names begin so")
     parser.add_argument("--scenario", nargs="+", choices=list(NOTES), default=list(NOTES), help="else all of them")
-    parser.add_argument("--json", type=Path, help="where the report goes; else it is only shown")
+    parser.add_argument("--json", type=Path, default=Path("headrace-peers.json"), help="where the report goes")
     options = parser.parse_args()
     try:
         contenders = named(options.only, options.quick)
@@ -74,9 +74,9 @@ def main() -> int:
         except (RuntimeError, OSError) as error:  # a broker is gone
             ended = f"{type(error).__name__}: {error}"
         report = session.report(ended)
-        if options.json:
-            options.json.write_bytes(results.to_json(report))
+        options.json.write_bytes(results.to_json(report))
     tables.show(report, console)
+    progress.print(f"all figures: {options.json}", markup=False, highlight=False, soft_wrap=True)
     if ended:
         print(f"not complete: {ended}", file=sys.stderr)
         return 130 if ended == INTERRUPTED else 1

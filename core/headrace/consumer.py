@@ -118,10 +118,9 @@ class QueueConsumer:
         """A delivery that died before, or carries headers: perhaps not for running, or not here."""
         message, most = execution.message, self.settings.max_redeliveries
         if execution.delivery.count > 1 and (earlier := self._earlier(execution)) is not None:
+            self._adopt(earlier, execution)
             if earlier.settling:
-                self.settler.came_again(earlier, execution)
-            else:
-                self.adopt(earlier, execution)
+                self.settler.came_again(earlier)
         elif is_hop(message):
             self._return(execution, after_hop(message))
         elif execution.redeliveries > 2 * most:
@@ -146,7 +145,7 @@ class QueueConsumer:
                 return each
         return None
 
-    def adopt(self, earlier: Execution, execution: Execution) -> None:
+    def _adopt(self, earlier: Execution, execution: Execution) -> None:
         """Let a delivery go on by the receipt of a later one, instead of beside it. It counts as one."""
         self.held.discard(execution)
         count, message = earlier.delivery.count, earlier.delivery.message

@@ -59,24 +59,19 @@ class Settler:
         self.timeouts = Batcher(self._send_timeouts, size)
         # Acks come last, as the others may lead to one.
         self._batchers: tuple[Batcher[Any], ...] = (self.retries, self.failures, self.timeouts, self.acks)
-        self._later: dict[Execution, Execution] = {}  #: what came again while its verb was on its way
+        self._came_again: set[Execution] = set()  #: since their verb was last sent
 
     @property
     def idle(self) -> bool:
         """Whether nothing is on its way, or waits to be."""
         return all(each.idle for each in self._batchers)
 
-    def came_again(self, execution: Execution, later: Execution) -> None:
-        """A message has come again whose handler has ended, and whose verb is on its way with the receipt from before.
+    def came_again(self, execution: Execution) -> None:
+        """A delivery has a later receipt, and its verb is perhaps on its way with the one from before.
 
-        So it is not for running: if that verb proves to be stale, it is sent again with the later receipt.
+        So it is sent again if it proves to be stale, instead of leaving what has run for another run.
         """
-        later.settling = True
-        before = self._later.get(execution)
-        if before is not None:
-            self._consumer.adopt(before, later)
-        else:
-            self._later[execution] = later
+        self._came_again.add(execution)
 
     async def drain(self) -> None:
         """Wait until everything that was to be settled is."""
@@ -129,20 +124,21 @@ class Settler:
     ) -> AsyncIterator[tuple[Sequence[_Item], Sequence[Result], bool]]:
         """Send items until each has a result: some of them, theirs, and whether earlier tries may have taken effect.
 
-        By then they are out of this worker's hands.
-        What is out of reach is sent again for as long as that takes. A call that is refused is sent again item by
-        item, so that one which cannot be settled keeps no other from it; what is then refused for long has that as
-        its result, if its lease lets it come back.
+        By then they are out of this worker's hands. What is out of reach is sent again for as long as that takes. A
+        call that is refused is sent again item by item, so that one which cannot be settled keeps no other from it;
+        what is then refused for long has that as its result, if its lease lets it come back.
         """
         caller, before, alone, refused_since = self._callers[verb], False, False, math.inf
         while items:
+            if self._came_again:
+                self._came_again.difference_update(map(_execution_of, items))
             results = await (_one_by_one if alone else _together)(caller, call, items)
             if any(isinstance(each, _Refused) for each in results):
                 alone, refused_since = True, min(refused_since, time.monotonic())
             insists = not self._comes_back or time.monotonic() - refused_since < _REFUSED_LONGEST
             kinds = (BackendUnavailable, _Refused) if insists else BackendUnavailable
             again = [isinstance(each, kinds) for each in results]
-            if self._later:
+            if self._came_again:
                 again = [self._goes_on(*each) for each in zip(items, results, again, strict=True)]
             if not all(again):
                 over = [not each for each in again]
@@ -154,14 +150,14 @@ class Settler:
 
     def _goes_on(self, item: Execution | Move, result: Result, again: bool) -> bool:
         """Whether an item is sent again: as it was to be, or since its message came again meanwhile."""
-        later = self._later.pop(_execution_of(item), None)
-        if later is None:
+        execution = _execution_of(item)
+        if execution not in self._came_again:
             return again
         if result is Settled.DONE:
             # The backend took the receipt from before, and may yet wait for an answer to the later one.
-            self.acks.add(later)
+            self._came_again.discard(execution)
+            self.acks.add(execution)
             return False
-        self._consumer.adopt(_execution_of(item), later)
         return True
 
     async def _arrived(self, move: Move, goals: Sequence[Channel]) -> bool:

@@ -85,6 +85,13 @@ def test_a_paused_server_answers_nobody_until_it_goes_on(server: RabbitServer) -
     assert server.answers()
 
 
+def test_a_server_has_the_memory_that_it_was_given_after_an_alarm_too() -> None:
+    with RabbitServer(memory=2**30) as server:
+        server.raise_alarm()
+        server.clear()
+        assert server.evaluate("vm_memory_monitor:get_vm_memory_high_watermark()") == f"{{absolute, {2**30}}}"
+
+
 def test_what_fails_in_the_server_is_told(server: RabbitServer) -> None:
     assert server.evaluate("1 + 1") == "2"
     with pytest.raises(RuntimeError, match="badarith"):

@@ -29,7 +29,7 @@ _MARK: Final = "HEADRACE_TEST_SERVER"
 #: Servers of one cluster share it. It guards nothing: they listen on loopback, for the time of a test.
 _COOKIE: Final = "headrace"
 
-#: Bytes of memory above which the server blocks publishers: several times what it takes when idle.
+#: Bytes of memory above which the server blocks publishers, in a test: several times what it takes when idle.
 _MEMORY: Final = 512_000_000
 
 #: Seconds between a channel's looks at how long its deliveries are held, and, with management, between two reports of
@@ -68,11 +68,14 @@ class RabbitServer(ServerProcess):
         management: bool = False,
         tls: TlsFiles | None = None,
         schedulers: int = 1,
+        memory: int = _MEMORY,
         options: Mapping[str, object] | None = None,
         address: str = "127.0.0.1",
         distribution_port: int | None = None,
     ) -> None:
         """``options`` as in ``rabbitmq.conf``. ``schedulers``: how many processors it may use, 1 starts soonest.
+
+        ``memory``: bytes above which it blocks publishers.
 
         ``address`` and ``distribution_port`` are for `RabbitCluster`.
         """
@@ -85,6 +88,7 @@ class RabbitServer(ServerProcess):
         self._address = address
         self._distribution_port = distribution_port or free_port()
         self._schedulers = schedulers
+        self._memory = memory
         self._home = self.folder / "home"
         plugins = ["rabbitmq_management"] if management else []
         link_home(home, self._home, ["rabbit", *plugins])
@@ -93,7 +97,7 @@ class RabbitServer(ServerProcess):
             "listeners.tcp.1": f"127.0.0.1:{self.port}",
             "log.console": "true",
             "log.console.level": "warning",
-            "vm_memory_high_watermark.absolute": _MEMORY,
+            "vm_memory_high_watermark.absolute": memory,
             "disk_free_limit.absolute": "1MB",
             **(self._management_settings() if management else {}),
             **(self._tls_settings(tls) if tls else {}),
@@ -251,7 +255,7 @@ class RabbitServer(ServerProcess):
 
     def lift_alarm(self) -> None:
         """Let publishers go on."""
-        self.evaluate(f"vm_memory_monitor:set_vm_memory_high_watermark({{absolute, {_MEMORY}}})")
+        self.evaluate(f"vm_memory_monitor:set_vm_memory_high_watermark({{absolute, {self._memory}}})")
 
     def set_consumer_timeout(self, seconds: float) -> None:
         """How long a delivery may be held on channels that are opened from now on."""
