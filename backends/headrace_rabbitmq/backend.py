@@ -2,7 +2,8 @@
 
 Limits that are the broker's, and that no client can lift:
 
-* What is in a queue goes when somebody deletes the queue. It is declared anew when it is needed.
+* What is in a queue goes when somebody deletes the queue. It is declared anew when it is needed. RabbitMQ 3.10 may
+  then refuse each declaration with ``cluster_not_formed`` (seen once, as a pop and a push declared it in that moment).
 * RabbitMQ 3.10 notes every half second which quorum queues it has: killed before that, it has lost a queue that
   was just declared, with all that was pushed to it.
 * All of a message but its body travels in one frame, by default of 128 KiB. Three quarters of that are for headers, id

@@ -322,6 +322,11 @@ async def test_a_queue_that_is_deleted_under_a_waiting_pop_is_made_again(
     taking = asyncio.create_task(take(driver, 1))
     await asyncio.sleep(0.3)
     await asyncio.to_thread(server.delete_queue, "{mail}")
+
+    async def there() -> bool:
+        return "{mail}" in await asyncio.to_thread(server.queues)
+
+    await eventually(there, True)  # by the pop: nobody else would
     sent = message()
     assert await driver.push([sent]) == [sent.id]
     (held,) = await taking
