@@ -142,8 +142,9 @@ class Settler:
                 again = [self._goes_on(*each) for each in zip(items, results, again, strict=True)]
             if not all(again):
                 over = [not each for each in again]
-                self._consumer.let_go([_execution_of(each) for each in compress(items, over)])
-                yield [*compress(items, over)], [*compress(results, over)], before
+                settled = [*compress(items, over)]
+                self._consumer.let_go([_execution_of(each) for each in settled])
+                yield settled, [*compress(results, over)], before
             items, before = [*compress(items, again)], True
             if items:
                 await caller.pause()
