@@ -87,6 +87,7 @@ class Settler:
             return await self._consumer.driver.ack([each.delivery.receipt for each in items])
 
         async for executions, results, repeated in self._settle("ack", batch, ack):
+            self._consumer.let_go(executions)
             for execution, result in zip(executions, results, strict=True):
                 # After a lost answer, stale may only mean that the first try took effect.
                 if result is not Settled.DONE and not repeated:
@@ -112,6 +113,7 @@ class Settler:
             return await call([(each.execution.delivery.receipt, each.message) for each in items])
 
         async for moves, results, repeated in self._settle(verb, batch, move):
+            self._consumer.let_go([each.execution for each in moves])
             for item, result in zip(moves, results, strict=True):
                 if result is Settled.DONE or (repeated and await self._arrived(item, goals)):
                     if item.then is not None:
@@ -124,9 +126,9 @@ class Settler:
     ) -> AsyncIterator[tuple[Sequence[_Item], Sequence[Result], bool]]:
         """Send items until each has a result: some of them, theirs, and whether earlier tries may have taken effect.
 
-        By then they are out of this worker's hands. What is out of reach is sent again for as long as that takes. A
-        call that is refused is sent again item by item, so that one which cannot be settled keeps no other from it;
-        what is then refused for long has that as its result, if its lease lets it come back.
+        Whoever takes them lets them go at once. What is out of reach is sent again for as long as that takes. A call
+        that is refused is sent again item by item, so that one which cannot be settled keeps no other from it; what is
+        then refused for long has that as its result, if its lease lets it come back.
         """
         caller, before, alone, refused_since = self._callers[verb], False, False, math.inf
         while items:
@@ -142,9 +144,7 @@ class Settler:
                 again = [self._goes_on(*each) for each in zip(items, results, again, strict=True)]
             if not all(again):
                 over = [not each for each in again]
-                settled = [*compress(items, over)]
-                self._consumer.let_go([_execution_of(each) for each in settled])
-                yield settled, [*compress(results, over)], before
+                yield [*compress(items, over)], [*compress(results, over)], before
             items, before = [*compress(items, again)], True
             if items:
                 await caller.pause()
